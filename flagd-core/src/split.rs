@@ -54,12 +54,8 @@ impl Point {
     /// Scales the upper half of a hash onto the line; a modulo would favour low points.
     #[must_use]
     #[inline]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a 32-bit number times LINE, over 2^32, is below LINE"
-    )]
     pub fn from_hash(hash: u64) -> Point {
-        Point((((hash >> 32) * LINE as u64) >> 32) as u32)
+        Point((((hash >> 32) * u64::from(LINE)) >> 32) as u32)
     }
 }
 

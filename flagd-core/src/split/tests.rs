@@ -8,6 +8,9 @@ fn name(text: &str) -> VariantName {
     VariantName::new(text).unwrap()
 }
 
+/// A layout, or shares, in short.
+type Lengths = &'static [(&'static str, u32)];
+
 fn line(stretches: &[(&str, u32)]) -> Vec<Stretch> {
     stretches
         .iter()
@@ -66,7 +69,7 @@ fn hashes_spread_over_the_whole_line() {
 
 #[test]
 fn shares_are_laid_by_name_with_the_off_variant_last() {
-    let cases: &[(&str, &[(&str, u32)], &str, &[(&str, u32)])] = &[
+    let cases: &[(&str, Lengths, &str, Lengths)] = &[
         ("off last", &[("off", 750_000), ("on", 250_000)], "off", &[("on", 250_000), ("off", 750_000)]),
         ("byte order", &[("b", 1), ("B", 2), ("a", 999_997)], "z", &[("B", 2), ("a", 999_997), ("b", 1)]),
         ("empty shares left out", &[("a", 0), ("b", LINE), ("off", 0)], "off", &[("b", LINE)]),
@@ -79,13 +82,7 @@ fn shares_are_laid_by_name_with_the_off_variant_last() {
 
 #[test]
 fn reweighing_moves_the_minimum() {
-    type Row = (
-        &'static str,
-        &'static [(&'static str, u32)],
-        &'static [(&'static str, u32)],
-        &'static [(&'static str, u32)],
-    );
-    let cases: &[Row] = &[
+    let cases: &[(&str, Lengths, Lengths, Lengths)] = &[
         (
             "ramp up",
             &[("on", 10), ("off", 999_990)],
@@ -138,7 +135,7 @@ fn reweighing_moves_the_minimum() {
 
 #[test]
 fn joining_keeps_the_line() {
-    let cases: &[(&str, &[(&str, u32)], &[(&str, u32)])] = &[
+    let cases: &[(&str, Lengths, Lengths)] = &[
         ("neighbours", &[("a", 1), ("a", 2), ("b", 3)], &[("a", 3), ("b", 3)]),
         ("neighbours around an empty one", &[("a", 1), ("b", 0), ("a", 2)], &[("a", 3)]),
         ("an empty one alone stays", &[("a", 0)], &[("a", 0)]),
