@@ -175,12 +175,14 @@ impl Snapshot {
     }
 
     /// What `key` serves to `context` at `now`. Total: no panic, lock, allocation, I/O.
+    #[must_use]
     #[inline]
     pub fn evaluate<'s>(&'s self, key: &str, context: &Context, now: Timestamp) -> Evaluation<'s> {
         self.evaluate_lazily(key, context, || now)
     }
 
     /// Like [`Snapshot::evaluate`]; asks for the time only where a condition depends on it, and then once.
+    #[must_use]
     #[inline]
     pub fn evaluate_lazily<'s>(
         &'s self,
@@ -217,7 +219,7 @@ impl Snapshot {
     pub fn flag_type(&self, key: &str) -> Option<FlagType> {
         let slot = self.flags.find(key)?;
         let of_kill = || slot.kill.as_deref()?.value.as_ref().and_then(FlagType::of);
-        slot.flag.as_deref().map(|flag| flag.flag_type).or_else(of_kill)
+        slot.flag.as_deref().map(|flag| flag.value_type).or_else(of_kill)
     }
 
     /// The definition in use under an id.

@@ -11,7 +11,8 @@ use foldhash::fast::FixedState;
 use serde_json::Value;
 
 use crate::definition::{
-    self, FlagDefinition, FlagType, Kill, Layout, SegmentDefinition, Stretch, Switch, parse_flag, parse_segment,
+    self, FlagDefinition, FlagType, Kill, Layout, SegmentDefinition, Stretch, Switch, parse_flag,
+    parse_segment,
 };
 use crate::entry::{EntryId, EntryKind};
 use crate::key::{FlagKey, SegmentKey, VariantName};
@@ -35,7 +36,7 @@ pub(super) struct Flag {
     pub(super) switch: Switch,
     pub(super) requires: Box<[Requirement]>,
     pub(super) rules: Box<[Rule]>,
-    pub(super) flag_type: FlagType,
+    pub(super) value_type: FlagType,
     pub(super) origin: Origin,
 }
 
@@ -186,7 +187,6 @@ impl Compiler<'_> {
 
     fn flag(&mut self, definition: &FlagDefinition, bytes: &Arc<[u8]>) -> Result<Flag, String> {
         let mut uses = BTreeSet::new();
-        let flag_type = definition.flag_type();
         let variants = definition
             .variants
             .iter()
@@ -223,7 +223,7 @@ impl Compiler<'_> {
             switch: definition.switch,
             requires,
             rules,
-            flag_type,
+            value_type: definition.flag_type(),
             origin: Origin { bytes: Arc::clone(bytes), uses: uses.into_iter().collect() },
         })
     }
@@ -254,12 +254,16 @@ impl Compiler<'_> {
         Ok(match condition {
             definition::Condition::All(conditions) => Condition::All(list(conditions)?),
             definition::Condition::Any(conditions) => Condition::Any(list(conditions)?),
-            definition::Condition::Not(condition) => Condition::Not(Box::new(self.condition(condition, uses)?)),
+            definition::Condition::Not(condition) => {
+                Condition::Not(Box::new(self.condition(condition, uses)?))
+            }
             definition::Condition::Segment(key) => {
                 uses.insert(EntryId::segment(key));
                 Condition::Segment { slot: self.segments.intern(key.as_str()), key: key.as_str().into() }
             }
-            definition::Condition::Time { after, before } => Condition::Time { after: *after, before: *before },
+            definition::Condition::Time { after, before } => {
+                Condition::Time { after: *after, before: *before }
+            }
             definition::Condition::Attribute { attribute, test } => Condition::Attribute {
                 path: Path::of(attribute),
                 test: Test::of(test)?,

@@ -35,8 +35,8 @@ const FEW: usize = 4;
 #[derive(Debug)]
 pub(super) struct Path {
     whole: Box<str>,
-    /// The first part and the members below it; `None` when there is no dot.
-    parts: Option<(Box<str>, Box<[Box<str>]>)>,
+    /// The parts between the dots; none when there is no dot.
+    parts: Box<[Box<str>]>,
     is_targeting_key: bool,
 }
 
@@ -51,14 +51,9 @@ pub(super) enum Found<'a> {
 
 impl Path {
     pub(super) fn of(text: &str) -> Path {
-        let mut parts = text.split('.').map(Box::from);
-        let first = parts.next().unwrap_or_default();
-        let below: Box<[Box<str>]> = parts.collect();
-        Path {
-            whole: text.into(),
-            parts: Some((first, below)).filter(|(_, below)| !below.is_empty()),
-            is_targeting_key: text == TARGETING_KEY,
-        }
+        let parts =
+            if text.contains('.') { text.split('.').map(Box::from).collect() } else { Box::default() };
+        Path { whole: text.into(), parts, is_targeting_key: text == TARGETING_KEY }
     }
 
     /// The path as written.
@@ -79,7 +74,7 @@ impl Path {
         if self.is_targeting_key {
             return context.targeting_key().map(Found::Text);
         }
-        let (first, below) = self.parts.as_ref()?;
+        let (first, below) = self.parts.split_first()?;
         let start = context.attribute(first)?;
         below.iter().try_fold(start, |value, name| value.member(name)).map(Found::Attribute)
     }
@@ -156,7 +151,7 @@ impl Test {
             Test::Part(part, case, operands.iter().map(|operand| lowered_if(operand, case)).collect())
         };
         Ok(match test {
-            definition::Test::Equals(Scalar::String(text), Case::Sensitive) => Test::Text(text.clone()),
+            definition::Test::Equals(Scalar::String(operand), Case::Sensitive) => Test::Text(operand.clone()),
             definition::Test::Equals(scalar, case) => {
                 Test::AnyOf(Box::new(AnyOf::of(std::slice::from_ref(scalar), *case)))
             }
@@ -171,11 +166,9 @@ impl Test {
             definition::Test::AtLeast(bound) => Test::Number(Side::AtLeast, *bound),
             definition::Test::Before(moment) => Test::Before(*moment),
             definition::Test::After(moment) => Test::After(*moment),
-            definition::Test::Semver(text) => Test::Semver(
-                VersionReq::parse(text).map_err(|error| format!("`{text}` is no version requirement: {error}"))?,
-            ),
+            definition::Test::Semver(requirement) => Test::Semver(version_requirement(requirement)?),
             definition::Test::Cidr(networks) => {
-                Test::Cidr(networks.iter().map(|text| network(text)).collect::<Result<_, _>>()?)
+                Test::Cidr(networks.iter().map(|name| network(name)).collect::<Result<_, _>>()?)
             }
             definition::Test::Exists(wanted) => Test::Exists(*wanted),
         })
@@ -188,7 +181,9 @@ impl Test {
             (Test::Exists(wanted), found) => *wanted == found.is_some(),
             (_, None) => false,
             (_, Some(Found::Text(text))) => self.text(text),
-            (_, Some(Found::Attribute(Attribute::List(elements)))) => elements.iter().any(|one| self.one(one)),
+            (_, Some(Found::Attribute(Attribute::List(elements)))) => {
+                elements.iter().any(|one| self.one(one))
+            }
             (_, Some(Found::Attribute(attribute))) => self.one(attribute),
         }
     }
@@ -379,6 +374,10 @@ fn regex(pattern: &str) -> Result<Regex, String> {
         .size_limit(limits::REGEX_COMPILED_MAX_BYTES)
         .build()
         .map_err(|error| format!("`{pattern}` is no pattern: {error}"))
+}
+
+fn version_requirement(text: &str) -> Result<VersionReq, String> {
+    VersionReq::parse(text).map_err(|error| format!("`{text}` is no version requirement: {error}"))
 }
 
 /// A network, or a lone address.

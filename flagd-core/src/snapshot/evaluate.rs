@@ -81,23 +81,12 @@ impl<'r, 's, N: Fn() -> Timestamp, O: Observer> Evaluator<'r, 's, N, O> {
     #[inline]
     fn slot(&mut self, slot: &'s FlagSlot, depth: u32) -> Served<'s> {
         if let Some(kill) = slot.kill.as_deref() {
-            return self.killed(kill, slot.flag.as_deref());
+            return kill.serve(slot.flag.as_deref());
         }
         match slot.flag.as_deref() {
             Some(flag) => self.flag(flag, depth),
             None if slot.is_refused => nothing(Reason::Refused),
             None => nothing(Reason::NotFound),
-        }
-    }
-
-    #[cold]
-    fn killed(&mut self, kill: &'s Killed, flag: Option<&'s Flag>) -> Served<'s> {
-        match (&kill.value, flag) {
-            (Some(value), _) => {
-                Served { value: Some(value), variant: kill.variant.as_deref(), reason: Reason::Killed }
-            }
-            (None, Some(flag)) => flag.off(Reason::Killed),
-            (None, None) => nothing(Reason::Killed),
         }
     }
 
@@ -128,7 +117,8 @@ impl<'r, 's, N: Fn() -> Timestamp, O: Observer> Evaluator<'r, 's, N, O> {
             Some(slot) if self.may_visit(depth) => self.slot(slot, depth + 1),
             _ => nothing(Reason::NotFound),
         };
-        let met = served.variant.is_some_and(|variant| requirement.serves.iter().any(|name| **name == *variant));
+        let met =
+            served.variant.is_some_and(|variant| requirement.serves.iter().any(|name| **name == *variant));
         self.observer.close(|| say::requirement_outcome(&served, met));
         met
     }
@@ -242,6 +232,20 @@ impl<'r, 's, N: Fn() -> Timestamp, O: Observer> Evaluator<'r, 's, N, O> {
     fn may_visit(&mut self, depth: u32) -> bool {
         self.visits = self.visits.saturating_add(1);
         depth < DEPTH_MAX && self.visits <= VISITS_MAX
+    }
+}
+
+impl Killed {
+    /// The value that the kill itself names; else the off variant of whatever definition is in use.
+    #[cold]
+    fn serve<'s>(&'s self, flag: Option<&'s Flag>) -> Served<'s> {
+        match (&self.value, flag) {
+            (Some(value), _) => {
+                Served { value: Some(value), variant: self.variant.as_deref(), reason: Reason::Killed }
+            }
+            (None, Some(flag)) => flag.off(Reason::Killed),
+            (None, None) => nothing(Reason::Killed),
+        }
     }
 }
 

@@ -93,11 +93,11 @@ pub(super) fn requirement(requirement: &Requirement) -> String {
 }
 
 pub(super) fn requirement_outcome(served: &Served<'_>, met: bool) -> String {
-    let serves = match served.variant {
+    let outcome = match served.variant {
         Some(variant) => format!("it serves `{variant}` ({})", served.reason),
         None => format!("it serves no variant ({})", served.reason),
     };
-    format!("{}: {serves}", if met { "met" } else { "not met" })
+    format!("{}: {outcome}", if met { "met" } else { "not met" })
 }
 
 pub(super) fn segment(key: &str) -> String {

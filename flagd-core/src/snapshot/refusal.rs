@@ -145,7 +145,8 @@ fn candidate(next: &mut Snapshot, state: &State, id: &EntryId) -> Option<Candida
     if in_use.is_some_and(|definition| definition.origin().bytes == *bytes) {
         return None;
     }
-    let known = held.and_then(|held| held.attempt.as_ref()).filter(|attempt| attempt.bytes == *bytes).cloned();
+    let known =
+        held.and_then(|held| held.attempt.as_ref()).filter(|attempt| attempt.bytes == *bytes).cloned();
     let attempt = known.unwrap_or_else(|| {
         let mut compiler = Compiler { flags: &mut next.flags, segments: &mut next.segments };
         let outcome = compiler.definition(id, bytes).map_err(Arc::from);
@@ -191,7 +192,7 @@ fn refuse_the_bad(next: &Snapshot, candidates: &mut Candidates) -> Vec<EntryId> 
 
 /// The candidates that close a circle of references. Walks without recursion: forged chains may be long.
 fn circles(next: &Snapshot, candidates: &Candidates) -> BTreeSet<EntryId> {
-    let uses = |id: &EntryId| -> Vec<EntryId> {
+    let uses_of = |id: &EntryId| -> Vec<EntryId> {
         match candidates.get(id) {
             Some(candidate) => candidate.uses().to_vec(),
             None => next.in_use(id).map(|definition| definition.origin().uses.to_vec()).unwrap_or_default(),
@@ -203,7 +204,7 @@ fn circles(next: &Snapshot, candidates: &Candidates) -> BTreeSet<EntryId> {
         if candidate.uses().is_empty() || done.contains(start) {
             continue;
         }
-        let mut path: Vec<(EntryId, Vec<EntryId>)> = vec![(start.clone(), uses(start))];
+        let mut path: Vec<(EntryId, Vec<EntryId>)> = vec![(start.clone(), uses_of(start))];
         let mut on_path: HashSet<EntryId> = HashSet::from([start.clone()]);
         while let Some((id, rest)) = path.last_mut() {
             let Some(used) = rest.pop() else {
@@ -218,7 +219,7 @@ fn circles(next: &Snapshot, candidates: &Candidates) -> BTreeSet<EntryId> {
                 found.extend(circle.take_while(|id| !std::mem::replace(&mut closed, **id == used)).cloned());
             } else if !done.contains(&used) {
                 on_path.insert(used.clone());
-                let below = uses(&used);
+                let below = uses_of(&used);
                 path.push((used, below));
             }
         }
@@ -246,9 +247,13 @@ fn spread(previous: &Snapshot, next: &Snapshot, candidates: &mut Candidates, que
     let seen = if same_history { previous.position.revision } else { Revision::ZERO };
 
     while let Some(cause) = queue.pop() {
-        let Some(revision) = candidates.get(&cause).and_then(|candidate| candidate.revision) else { continue };
+        let Some(revision) = candidates.get(&cause).and_then(|candidate| candidate.revision) else {
+            continue;
+        };
         for sibling in siblings.remove(&revision).unwrap_or_default() {
-            refuse(candidates, queue, &sibling, |_| format!("change {revision} also wrote {cause}, which is refused"));
+            refuse(candidates, queue, &sibling, |_| {
+                format!("change {revision} also wrote {cause}, which is refused")
+            });
         }
         let keeps_serving = next.in_use(&cause).is_some();
         for user in users.remove(&cause).unwrap_or_default() {
@@ -262,7 +267,9 @@ fn spread(previous: &Snapshot, next: &Snapshot, candidates: &mut Candidates, que
             for removal in std::mem::take(&mut removals_of_unknown_change) {
                 refuse(candidates, queue, &removal, |removal| {
                     removal.revision = Some(revision);
-                    format!("its removal may belong to change {revision}, which wrote {cause}, which is refused")
+                    format!(
+                        "its removal may belong to change {revision}, which wrote {cause}, which is refused"
+                    )
                 });
             }
         }
@@ -288,10 +295,8 @@ fn hold_back_removals_of_what_is_used(next: &Snapshot, candidates: &mut Candidat
     if !candidates.values().any(is_removed) {
         return;
     }
-    let mut queue: Vec<(EntryId, Definition)> = next
-        .all_in_use()
-        .filter(|(id, _)| !candidates.get(id).is_some_and(is_accepted))
-        .collect();
+    let mut queue: Vec<(EntryId, Definition)> =
+        next.all_in_use().filter(|(id, _)| !candidates.get(id).is_some_and(is_accepted)).collect();
     while let Some((user, definition)) = queue.pop() {
         for used in &definition.origin().uses {
             let Some(candidate) = candidates.get_mut(used).filter(|candidate| is_removed(candidate)) else {

@@ -96,6 +96,9 @@ mod tests {
     fn without_a_name_the_targeting_key_is_the_unit() {
         assert_eq!(unit(&Context::new("key"), None, &mut Buffer::default()), Some("key"));
         assert_eq!(unit(&Context::anonymous(), None, &mut Buffer::default()), None);
-        assert_eq!(unit(&Context::new("key"), Some(&Path::of("targetingKey")), &mut Buffer::default()), Some("key"));
+        assert_eq!(
+            unit(&Context::new("key"), Some(&Path::of("targetingKey")), &mut Buffer::default()),
+            Some("key")
+        );
     }
 }

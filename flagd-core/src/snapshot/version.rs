@@ -23,7 +23,8 @@ pub(super) fn satisfies(requirement: &VersionReq, text: &str) -> bool {
     let comparators = &requirement.comparators;
     // A pre-release is only meant by a requirement that names a pre-release of the same version.
     comparators.iter().all(|comparator| version.matches(comparator))
-        && (version.pre.is_empty() || comparators.iter().any(|comparator| version.is_pre_release_of(comparator)))
+        && (version.pre.is_empty()
+            || comparators.iter().any(|comparator| version.is_pre_release_of(comparator)))
 }
 
 impl<'a> Version<'a> {
@@ -36,7 +37,8 @@ impl<'a> Version<'a> {
             Some((numbers, pre)) => (numbers, Some(pre)),
             None => (text, None),
         };
-        let well_formed = |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        let well_formed =
+            |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         let padded = |id: &str| id.len() > 1 && id.starts_with('0') && is_number(id);
         if build.is_some_and(|build| !build.split('.').all(well_formed))
             || pre.is_some_and(|pre| !pre.split('.').all(|id| well_formed(id) && !padded(id)))
@@ -171,7 +173,8 @@ mod tests {
     fn any_version() -> impl Strategy<Value = String> {
         let pre = prop_oneof![2 => Just(String::new()), 1 => "-[0a1b-]{1,3}(\\.[0-2a]{1,2}){0,2}"];
         let build = prop_oneof![3 => Just(String::new()), 1 => "\\+[0-9a.]{0,4}"];
-        ("[0-3]", "[0-3]", "[0-3]", pre, build).prop_map(|(a, b, c, pre, build)| format!("{a}.{b}.{c}{pre}{build}"))
+        ("[0-3]", "[0-3]", "[0-3]", pre, build)
+            .prop_map(|(a, b, c, pre, build)| format!("{a}.{b}.{c}{pre}{build}"))
     }
 
     fn any_requirement() -> impl Strategy<Value = String> {
