@@ -48,7 +48,11 @@ pub fn shares(_stretches: &[Stretch]) -> BTreeMap<VariantName, Ppm> {
 /// nothing. A growing variant only gains; a shrinking one lets go of its highest points first, the off variant
 /// of its lowest, so that an on/off ramp stays one stretch each. Neighbouring stretches of one owner are joined.
 #[must_use]
-pub fn reweigh(_old: &[Stretch], _wanted: &BTreeMap<VariantName, Ppm>, _off_variant: &VariantName) -> Vec<Stretch> {
+pub fn reweigh(
+    _old: &[Stretch],
+    _wanted: &BTreeMap<VariantName, Ppm>,
+    _off_variant: &VariantName,
+) -> Vec<Stretch> {
     todo!()
 }
 
