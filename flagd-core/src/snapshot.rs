@@ -103,12 +103,7 @@ impl Snapshot {
     }
 
     /// Like [`Snapshot::evaluate`]; asks for the time only where a condition depends on it.
-    pub fn evaluate_lazily<'s>(
-        &'s self,
-        _key: &str,
-        _context: &Context,
-        _now: impl Fn() -> Timestamp,
-    ) -> Evaluation<'s> {
+    pub fn evaluate_lazily<'s>(&'s self, _key: &str, _context: &Context, _now: impl Fn() -> Timestamp) -> Evaluation<'s> {
         todo!()
     }
 
