@@ -204,5 +204,3 @@ fn tell<K>(chain: &Chain<'_, K>, kind: &str, member: &str, max: usize, text: imp
     }
 }
 
-#[cfg(test)]
-mod tests;
