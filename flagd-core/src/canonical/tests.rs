@@ -134,12 +134,15 @@ fn percentages_are_decimal_text() {
     }
 }
 
+/// Name; bytes; then what is read: off variant, value, author.
+type Row = (&'static str, &'static [u8], Option<&'static str>, Option<Value>, &'static str);
+
 #[test]
 fn a_kill_is_read_as_far_as_it_is_understood() {
     let whole =
         r#"{"offVariant":"off","value":false,"by":"ann","at":"2026-11-23T03:00:00Z","reason":"errors"}"#;
     assert_eq!(write_kill(&parse_kill(whole.as_bytes())), whole);
-    let cases: &[(&str, &[u8], Option<&str>, Option<Value>, &str)] = &[
+    let cases: &[Row] = &[
         ("no JSON", b"\xff{", None, None, ""),
         ("cut off", br#"{"offVariant":"off""#, None, None, ""),
         ("a list", b"[]", None, None, ""),
@@ -242,7 +245,7 @@ proptest! {
     ) {
         let mut text: Vec<char> = write_flag(&key, &definition, Form::Readable).chars().collect();
         let at = cut.index(text.len());
-        text.splice(at..at + 1, splice.chars());
+        text.splice(at..=at, splice.chars());
         let damaged: String = text.into_iter().collect();
         if let Err(problems) = parse_flag(&key, &damaged) {
             prop_assert!(!problems.is_empty());

@@ -38,6 +38,7 @@ fn nested(n: usize, open: &str, inner: &str, close: &str) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one row per case")]
 fn limits_of_a_flag() {
     let rows: &[Row] = &[
         (
