@@ -172,6 +172,12 @@ fn limits_of_a_flag() {
             },
             "`metadata` has at most",
         ),
+        (
+            "depth of metadata",
+            limits::VALUE_DEPTH_MAX,
+            |n| format!(r#"{{"metadata":{{"a":{}}}}}"#, nested(n - 1, "[", "1", "]")),
+            "nested at most",
+        ),
     ];
     test_rows(rows, |text| parse_flag(&FlagKey::new("k").unwrap(), text).map(drop));
 }
