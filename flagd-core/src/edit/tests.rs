@@ -1,0 +1,1 @@
+//! Stories and tables of all verbs.
