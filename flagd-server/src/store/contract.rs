@@ -84,7 +84,7 @@ async fn with_changes(store: &dyn Store, environment: &EnvironmentName, changes:
 
 /// A bound on what must happen anyway, so that a store which loses a wake-up fails instead of hanging.
 async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), what).await.expect("the store never answered")
+    tokio::time::timeout(Duration::from_mins(1), what).await.expect("the store never answered")
 }
 
 /// Polls a future once.
@@ -140,7 +140,7 @@ pub(crate) async fn of_racing_appenders_exactly_one_wins_each_revision(store: Ar
                 let change = Some(Bytes::from_static(racer.as_bytes()));
                 match store.append(&default, Append { change, ..next(revision) }).await.unwrap() {
                     Appended::Recorded => {
-                        won.push((Revision(revision), Bytes::from_static(racer.as_bytes())))
+                        won.push((Revision(revision), Bytes::from_static(racer.as_bytes())));
                     }
                     Appended::Lost(found) => assert_ne!(found, head(revision - 1)),
                 }
@@ -270,11 +270,12 @@ pub(crate) async fn creating_twice_changes_nothing(store: Arc<dyn Store>) {
     assert_eq!(store.environments().await.unwrap(), [default]);
 }
 
+fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>) {
+    assert!(matches!(result, Err(StoreError::NoEnvironment(_))), "no error: {:?}", result.ok());
+}
+
 pub(crate) async fn nothing_comes_from_writing_to_a_missing_environment(store: Arc<dyn Store>) {
     let missing = name("missing");
-    fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>) {
-        assert!(matches!(result, Err(StoreError::NoEnvironment(_))), "{result:?}");
-    }
     refused(store.append(&missing, next(1)).await);
     refused(store.put_blob(&missing, Bytes::from_static(b"blob")).await);
     refused(store.put_records(&missing, vec![record(RecordKind::Meta, "a", Some("1"))]).await);

@@ -133,10 +133,10 @@ impl Redb {
         Ok(Redb { inner: Arc::new(inner) })
     }
 
-    fn run<'a, T: Send + 'static>(
-        &'a self,
+    fn run<T: Send + 'static>(
+        &self,
         work: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
-    ) -> Answer<'a, T> {
+    ) -> Answer<'_, T> {
         let inner = Arc::clone(&self.inner);
         Box::pin(async move {
             match tokio::task::spawn_blocking(move || work(&inner)).await {

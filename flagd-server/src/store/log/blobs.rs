@@ -88,7 +88,7 @@ fn pieces<'a>(entries: impl IntoIterator<Item = (&'a EntryId, &'a [u8], Revision
     let mut piece = wire::StoredEntries::default();
     for (id, bytes, revision) in entries {
         piece.entries.push(encoding::stored_to_wire(id, bytes, revision));
-        if BlobId::of(id.key.as_bytes()).0 % PIECE_ENTRIES == 0 {
+        if BlobId::of(id.key.as_bytes()).0.is_multiple_of(PIECE_ENTRIES) {
             pieces.push(std::mem::take(&mut piece).encode_to_vec().into());
         }
     }

@@ -107,12 +107,12 @@ async fn a_change_comes_back_as_it_was_made() {
 #[tokio::test]
 async fn who_was_not_first_has_changed_nothing() {
     let (store, log, mut state) = fresh().await;
-    let stale = state.clone();
+    let seen_before = state.clone();
     append(&log, &mut state, change(vec![set("a", "1")])).await;
     let mut late = change(vec![set("a", "2")]);
     late.origin.request_id = "late".to_owned();
-    assert!(matches!(log.append(&name(), &stale, late).await.unwrap(), Outcome::Lost));
-    assert!(matches!(log.start_epoch(&name(), &stale, 9_000, "no").await.unwrap(), Outcome::Lost));
+    assert!(matches!(log.append(&name(), &seen_before, late).await.unwrap(), Outcome::Lost));
+    assert!(matches!(log.start_epoch(&name(), &seen_before, 9_000, "no").await.unwrap(), Outcome::Lost));
     assert_eq!(log.load(&name()).await.unwrap(), state);
     assert_eq!(store.list_records(&name(), RecordKind::Request).await.unwrap(), []);
 }

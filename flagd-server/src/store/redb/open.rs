@@ -99,9 +99,9 @@ pub(super) fn make_parent(path: &Path) -> Result<(), OpenError> {
 pub(super) fn open(path: &Path, opener: &Opener) -> Result<Handle, OpenError> {
     let damaged = |detail: String| OpenError::NotAStore { path: path.to_owned(), detail };
     // A file whose pages were damaged behind the database's back can make the library panic instead of returning.
-    let opened = catch_unwind(AssertUnwindSafe(opener))
+    let result = catch_unwind(AssertUnwindSafe(opener))
         .map_err(|_| damaged("its pages contradict each other".to_owned()))?;
-    opened.map_err(|error| match error {
+    result.map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
             OpenError::InUse(path.to_owned())
         }
