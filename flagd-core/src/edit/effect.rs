@@ -94,9 +94,11 @@ fn effect(
             (None, Some(why)) => goes_dark(after, flag, old.ok(), new.ok(), why, &mut account),
             (Some(_), None) => comes_back(old.ok(), new.ok(), &mut account),
             (Some(was), Some(why)) => {
+                let now = dark_sentence(after, flag, new.ok(), why);
+                let before = dark_sentence(before, flag, old.ok(), was);
                 stays_dark(old.ok(), new.ok(), why, &mut account);
                 if was != why {
-                    account.add(Movement::Nothing, format!("before: {}", told(was)));
+                    account.parts = vec![format!("now serves {now}; before: {before}")];
                 }
             }
             (None, None) => match (old, new) {
@@ -132,13 +134,9 @@ fn goes_dark(
     why: &Dark,
     account: &mut Account,
 ) {
-    let now = match (why, new) {
-        (Dark::Killed, _) | (_, None) => kill::served_while_killed(after, flag.as_str()),
-        (_, Some(new)) => sentence::off(new),
-    };
+    let now = dark_sentence(after, flag, new, why);
     let movement = if old.is_none_or(serves_more) { Movement::OnlyRemoves } else { Movement::Nothing };
-    let reason = if *why == Dark::Killed { String::new() } else { format!(" ({})", told(why)) };
-    account.add(movement, format!("now serves {now} to everybody{reason}; {}", sentence_before(old, None)));
+    account.add(movement, format!("now serves {now}; {}", sentence_before(old, None)));
     account.flows = old.map(gains).unwrap_or_default();
     for flow in &mut account.flows {
         std::mem::swap(&mut flow.from, &mut flow.to);
@@ -431,6 +429,16 @@ fn gains(definition: &FlagDefinition) -> Vec<Flow> {
         }
     }
     gains
+}
+
+/// What a flag serves that serves the same to everybody: `off = false to everybody (disabled)`.
+fn dark_sentence(view: &View<'_>, flag: &FlagKey, definition: Option<&FlagDefinition>, why: &Dark) -> String {
+    match (why, definition) {
+        (Dark::Killed, _) | (_, None) => {
+            format!("{} to everybody", kill::served_while_killed(view, flag.as_str()))
+        }
+        (_, Some(definition)) => format!("{} to everybody ({})", sentence::off(definition), told(why)),
+    }
 }
 
 fn told(why: &Dark) -> String {

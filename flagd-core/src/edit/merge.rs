@@ -58,16 +58,15 @@ pub(super) enum Kept {
 pub(super) struct Merge<'a> {
     id: &'a EntryId,
     take: Take,
-    texts: [Fields; 3],
+    bytes: [Option<&'a Arc<[u8]>>; 3],
     drift: Vec<FieldDrift>,
     conflicts: Vec<FieldDrift>,
 }
 
 impl<'a> Merge<'a> {
     /// A merge of one entry; the bytes are those of base, file and live, for showing what differs.
-    pub(super) fn new(id: &'a EntryId, take: Take, bytes: [Option<&Arc<[u8]>>; 3]) -> Merge<'a> {
-        let texts = bytes.map(|bytes| Fields::read(bytes.map(|bytes| &bytes[..])));
-        Merge { id, take, texts, drift: Vec::new(), conflicts: Vec::new() }
+    pub(super) fn new(id: &'a EntryId, take: Take, bytes: [Option<&'a Arc<[u8]>>; 3]) -> Merge<'a> {
+        Merge { id, take, bytes, drift: Vec::new(), conflicts: Vec::new() }
     }
 
     /// Drift and conflicts.
@@ -103,9 +102,10 @@ impl<'a> Merge<'a> {
     }
 
     fn tell(&self, name: &str) -> FieldDrift {
-        let [base, file, live] = &self.texts;
-        let text = |fields: &Fields| fields.text(name).or_else(|| fields.rule(name));
-        let (base, file, live) = (text(base), text(file), text(live));
+        let [base, file, live] = self.bytes.map(|bytes| {
+            let fields = Fields::read(bytes.map(|bytes| &bytes[..]));
+            fields.text(name).or_else(|| fields.rule(name))
+        });
         FieldDrift { id: self.id.clone(), field: name.to_owned(), base, file, live }
     }
 
