@@ -217,11 +217,11 @@ fn merge_rule(name: &RuleName, three: Three<'_, FlagDefinition>, merge: &mut Mer
         let parts = three.part(|flag| rule_at(flag, name));
         let terms = parts.file.map_or(Terms::Shares, |rule| Terms::of_file(&rule.serve));
         let off = &three.file.off_variant;
-        let same = |a: &Option<&Rule>, b: &Option<&Rule>| match (a, b) {
+        let kept = merge.decide(&format!("rules.{name}"), &parts, |a, b| match (a, b) {
             (Some(a), Some(b)) => a.condition == b.condition && terms.same(&a.serve, &b.serve, off),
             (a, b) => a.is_none() && b.is_none(),
-        };
-        return match merge.decide(&format!("rules.{name}"), &parts, same) {
+        });
+        return match kept {
             Kept::File => parts.file.cloned(),
             Kept::Live => parts.live.cloned(),
         };

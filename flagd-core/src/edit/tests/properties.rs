@@ -168,7 +168,7 @@ fn export(world: &World) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 200 }))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn whatever_is_planned_holds_together(steps in prop::collection::vec(step(), 1..12)) {
