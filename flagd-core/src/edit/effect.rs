@@ -30,7 +30,38 @@ pub(super) fn effects(before: &View<'_>, after: &View<'_>, writes: &[EntryWrite]
             Some((key, text))
         })
         .collect();
-    flags.iter().filter_map(|flag| effect(before, after, flag, &about_segments)).collect()
+    let mut effects: Vec<Effect> =
+        flags.iter().filter_map(|flag| effect(before, after, flag, &about_segments)).collect();
+    follow_requirements(before, after, &mut effects);
+    effects
+}
+
+/// Where a flag and one that it requires change together, what happens to its units depends on both.
+fn follow_requirements(before: &View<'_>, after: &View<'_>, effects: &mut [Effect]) {
+    let mut moving: BTreeSet<FlagKey> =
+        effects.iter().filter(|e| e.movement != Movement::Nothing).map(|e| e.flag.clone()).collect();
+    let mut followed: BTreeSet<FlagKey> = BTreeSet::new();
+    loop {
+        let known = followed.len();
+        for effect in effects.iter_mut().filter(|effect| effect.movement != Movement::Unknown) {
+            let requires = |view: &View<'_>| {
+                let definition = view.flag(&effect.flag)?;
+                definition.requires.iter().map(|r| &r.flag).find(|flag| moving.contains(*flag)).cloned()
+            };
+            let sees =
+                |view: &View<'_>| !matches!(dark(view, &effect.flag), Some(Dark::Killed | Dark::Disabled));
+            let Some(because) = requires(after).or_else(|| requires(before)) else { continue };
+            if sees(before) || sees(after) {
+                effect.movement = Movement::Unknown;
+                effect.summary.push_str(&format!("; `{because}`, which it requires, changes too"));
+                moving.insert(effect.flag.clone());
+                followed.insert(effect.flag.clone());
+            }
+        }
+        if followed.len() == known {
+            return;
+        }
+    }
 }
 
 /// What happens to one flag, gathered part by part.
