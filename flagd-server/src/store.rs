@@ -177,7 +177,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     fn get_blob<'a>(&'a self, environment: &'a EnvironmentName, id: BlobId) -> Answer<'a, Option<Bytes>>;
 
     /// Writes records, all or none.
-    fn put_records<'a>(&'a self, environment: &'a EnvironmentName, writes: Vec<RecordWrite>) -> Answer<'a, ()>;
+    fn put_records<'a>(
+        &'a self,
+        environment: &'a EnvironmentName,
+        writes: Vec<RecordWrite>,
+    ) -> Answer<'a, ()>;
 
     /// One record.
     fn get_record<'a>(

@@ -156,7 +156,11 @@ impl Log {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn state_at(&self, _environment: &EnvironmentName, _revision: Revision) -> Result<Option<State>, StoreError> {
+    pub async fn state_at(
+        &self,
+        _environment: &EnvironmentName,
+        _revision: Revision,
+    ) -> Result<Option<State>, StoreError> {
         todo!()
     }
 
@@ -164,7 +168,12 @@ impl Log {
     ///
     /// # Errors
     /// [`StoreError`]; after `Unavailable` the outcome is unknown until [`Log::first_answer`] was asked.
-    pub async fn append(&self, _environment: &EnvironmentName, _state: &State, _change: NewChange) -> Result<Outcome, StoreError> {
+    pub async fn append(
+        &self,
+        _environment: &EnvironmentName,
+        _state: &State,
+        _change: NewChange,
+    ) -> Result<Outcome, StoreError> {
         todo!()
     }
 
@@ -173,7 +182,12 @@ impl Log {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn changes(&self, _environment: &EnvironmentName, _after: Revision, _max: usize) -> Result<Vec<Change>, StoreError> {
+    pub async fn changes(
+        &self,
+        _environment: &EnvironmentName,
+        _after: Revision,
+        _max: usize,
+    ) -> Result<Vec<Change>, StoreError> {
         todo!()
     }
 
@@ -181,7 +195,11 @@ impl Log {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn change(&self, _environment: &EnvironmentName, _revision: Revision) -> Result<Option<Change>, StoreError> {
+    pub async fn change(
+        &self,
+        _environment: &EnvironmentName,
+        _revision: Revision,
+    ) -> Result<Option<Change>, StoreError> {
         todo!()
     }
 
@@ -189,7 +207,11 @@ impl Log {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn wait(&self, _environment: &EnvironmentName, _seen: Position) -> Result<Position, StoreError> {
+    pub async fn wait(
+        &self,
+        _environment: &EnvironmentName,
+        _seen: Position,
+    ) -> Result<Position, StoreError> {
         todo!()
     }
 
@@ -205,7 +227,12 @@ impl Log {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn first_answer(&self, _environment: &EnvironmentName, _request_id: &str, _now_ms: u64) -> Result<Option<FirstAnswer>, StoreError> {
+    pub async fn first_answer(
+        &self,
+        _environment: &EnvironmentName,
+        _request_id: &str,
+        _now_ms: u64,
+    ) -> Result<Option<FirstAnswer>, StoreError> {
         todo!()
     }
 
@@ -213,7 +240,11 @@ impl Log {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn source_base(&self, _environment: &EnvironmentName, _source: &str) -> Result<BTreeMap<EntryId, Arc<[u8]>>, StoreError> {
+    pub async fn source_base(
+        &self,
+        _environment: &EnvironmentName,
+        _source: &str,
+    ) -> Result<BTreeMap<EntryId, Arc<[u8]>>, StoreError> {
         todo!()
     }
 
@@ -221,7 +252,13 @@ impl Log {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn start_epoch(&self, _environment: &EnvironmentName, _state: &State, _now_ms: u64, _why: &str) -> Result<Outcome, StoreError> {
+    pub async fn start_epoch(
+        &self,
+        _environment: &EnvironmentName,
+        _state: &State,
+        _now_ms: u64,
+        _why: &str,
+    ) -> Result<Outcome, StoreError> {
         todo!()
     }
 
@@ -229,7 +266,12 @@ impl Log {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn save_roster(&self, _environment: &EnvironmentName, _seen: &[RosterEntry], _gone: &[u128]) -> Result<(), StoreError> {
+    pub async fn save_roster(
+        &self,
+        _environment: &EnvironmentName,
+        _seen: &[RosterEntry],
+        _gone: &[u128],
+    ) -> Result<(), StoreError> {
         todo!()
     }
 
