@@ -5,7 +5,10 @@
 
 pub mod api;
 pub mod clock;
+pub mod config;
 pub mod control;
 pub mod hub;
 pub mod limits;
+pub mod shutdown;
 pub mod store;
+pub mod telemetry;
