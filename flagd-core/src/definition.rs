@@ -21,10 +21,11 @@ mod parse;
 mod record;
 mod schema;
 mod segment;
+#[cfg(test)]
+mod tests;
 mod value;
 mod words;
 
-pub(crate) use condition::{compile_pattern, read_network};
 pub(crate) use json::push_key;
 pub(crate) use words::Operator;
 

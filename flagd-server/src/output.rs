@@ -8,7 +8,9 @@ use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use flagd_core::key::EnvironmentName;
 use flagd_server::config::StoreChoice;
+use flagd_server::serve::FIRST_ENVIRONMENT;
 use flagd_server::store::backup::{Copied, Restored};
 
 /// The commands of the README's first session.
@@ -24,14 +26,15 @@ Try this in another terminal:
   flagctl rollback new-checkout";
 
 /// Where the server listens, and what to type next.
-pub(crate) fn banner(listen: SocketAddr, store: &StoreChoice, environments: &[String]) {
+pub(crate) fn banner(listen: SocketAddr, store: &StoreChoice, environments: &[EnvironmentName]) {
     let store = match store {
         StoreChoice::Redb(path) => format!("store {}", path.display()),
         StoreChoice::Memory => "store in memory: everything is gone at the end".to_owned(),
     };
     let environments = match environments {
+        [] => format!("environment {FIRST_ENVIRONMENT}"),
         [one] => format!("environment {one}"),
-        many => format!("environments {}", many.join(", ")),
+        [first, others @ ..] => format!("environments {first} and {} more", others.len()),
     };
     println!("flagd is listening on {listen}, {store}, {environments}.\n{SESSION}");
 }
