@@ -8,7 +8,7 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use foldhash::fast::FixedState;
 use ipnet::IpNet;
