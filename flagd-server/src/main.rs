@@ -52,9 +52,9 @@ async fn serve(config: Config) -> Result<(), Failure> {
         StoreChoice::Redb(path) => Arc::new(Redb::create(path, config.quota_bytes)?),
         StoreChoice::Memory => Arc::new(Memory::new(config.quota_bytes)),
     };
-    let listener = tokio::net::TcpListener::bind(config.listen)
-        .await
-        .map_err(|error| format!("cannot listen on {}: {error}; choose another with --listen", config.listen))?;
+    let listener = tokio::net::TcpListener::bind(config.listen).await.map_err(|error| {
+        format!("cannot listen on {}: {error}; choose another with --listen", config.listen)
+    })?;
     if config.banner == Banner::Shown {
         output::banner(listener.local_addr()?, &config.store, &store.environments().await?);
     }

@@ -43,7 +43,10 @@ pub(crate) fn banner(listen: SocketAddr, store: &StoreChoice, environments: &[En
 pub(crate) fn backup(to: &Path, copied: &[Copied]) {
     println!("backup {} written and verified", to.display());
     for Copied { environment, is, entries, .. } in copied {
-        println!("  environment {environment}: revision {}, entries {entries}, digest {}", is.revision, is.digest);
+        println!(
+            "  environment {environment}: revision {}, entries {entries}, digest {}",
+            is.revision, is.digest
+        );
     }
 }
 
