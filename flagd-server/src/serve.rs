@@ -25,7 +25,7 @@ use crate::store::log::Log;
 use crate::store::{Store, StoreError};
 
 /// The environment that a fresh store gets.
-const FIRST_ENVIRONMENT: &str = "default";
+pub const FIRST_ENVIRONMENT: &str = "default";
 
 /// What a server is made of.
 #[derive(Debug)]
