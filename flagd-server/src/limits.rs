@@ -1,0 +1,69 @@
+//! Every limit of connections, messages and the store, named once. The definition language's limits are
+//! `flagd_core::limits`.
+
+use std::time::Duration;
+
+/// Largest message that the server sends on a stream. A `Full` or a `Delta` above it goes in parts.
+pub const SERVER_MESSAGE_MAX_BYTES: usize = 1024 * 1024 - 4096;
+/// Largest message that a client may send on a stream.
+pub const CLIENT_MESSAGE_MAX_BYTES: usize = 256 * 1024;
+/// Largest request of an operator: a file of definitions.
+pub const ADMIN_MESSAGE_MAX_BYTES: usize = flagd_core::limits::FILE_MAX_BYTES + 64 * 1024;
+/// Largest context of an evaluation by the server.
+pub const CONTEXT_MAX_BYTES: usize = 64 * 1024;
+/// Longest name, app, version or SDK in a Hello.
+pub const HELLO_TEXT_MAX_BYTES: usize = 256;
+/// Most refused entries taken from one client state.
+pub const REFUSED_ENTRIES_MAX: usize = 1_000;
+/// Streams on one HTTP/2 connection; relays and proxies share one.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 10_000;
+/// Reset streams that the server itself caused before it closes the connection (RUSTSEC-2024-0003).
+pub const LOCAL_ERROR_RESET_STREAMS_MAX: usize = 1_024;
+/// Reset streams that the peer opened and that are not yet accepted (rapid reset).
+pub const PENDING_ACCEPT_RESET_STREAMS_MAX: usize = 20;
+/// Largest header list, in bytes.
+pub const HEADER_LIST_MAX_BYTES: u32 = 16 * 1024;
+/// Most connections at a time.
+pub const CONNECTIONS_MAX: usize = 50_000;
+/// How long a connection may take until its first request.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// HTTP/2 keep-alive: a ping after this silence ...
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// ... and the connection is dropped when the answer takes longer than this.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a stream may take until its Hello.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// A heartbeat is sent after this silence on a stream.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a client that left without Bye stays expected, in milliseconds.
+pub const LOST_AFTER_MS: u64 = 15 * 60 * 1_000;
+/// The shared log of encoded deltas keeps at most this many bytes per environment.
+pub const DELTA_LOG_MAX_BYTES: usize = 16 * 1024 * 1024;
+/// Most full states on their way at a time.
+pub const FULL_SENDS_MAX: usize = 32;
+/// How long an operator's read waits for the view to reach the head, at the most.
+pub const READ_WAIT_MAX: Duration = Duration::from_secs(3);
+/// Longest wait for confirmations that a caller may ask for.
+pub const WAIT_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
+/// How long the first answer to a request id is kept, in milliseconds.
+pub const REQUEST_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Most bytes of entries inside one stored change; more go to blobs.
+pub const CHANGE_INLINE_MAX_BYTES: usize = 256 * 1024;
+/// Largest blob.
+pub const BLOB_MAX_BYTES: usize = 256 * 1024;
+/// A checkpoint is written when loading would read more than this many bytes of changes ...
+pub const CHECKPOINT_EVERY_BYTES: usize = 4 * 1024 * 1024;
+/// ... or more than this many changes.
+pub const CHECKPOINT_EVERY_CHANGES: u64 = 1_000;
+/// From this share of the quota on only kill, revive, disable and trim are accepted, in parts per million.
+pub const QUOTA_STOP_PPM: u64 = 700_000;
+/// Size of the embedded store at which writes stop, unless configured, in bytes.
+pub const QUOTA_DEFAULT_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+/// Most environments.
+pub const ENVIRONMENTS_MAX: usize = 1_000;
+/// How often a change is planned anew after losing the race for the head.
+pub const APPEND_ATTEMPTS_MAX: u32 = 100;
+/// Most changes in one page of history.
+pub const HISTORY_PAGE_MAX: usize = 1_000;
+/// Most missing clients listed in one answer of `Wait`.
+pub const WAIT_LISTED_MAX: usize = 200;
