@@ -156,6 +156,16 @@ impl Machine {
         &self.keeper
     }
 
+    /// The kills, if they still have to be written down.
+    pub(crate) fn kills_to_write(&mut self) -> Option<Kills> {
+        self.keeper.kills_to_write()
+    }
+
+    /// The kills could not be written down.
+    pub(crate) fn kills_not_written(&mut self) {
+        self.keeper.kills_not_written();
+    }
+
     /// How many streams were opened so far.
     pub(crate) fn connect_counter(&self) -> u64 {
         self.connect_counter
@@ -236,7 +246,6 @@ impl Machine {
         self.full = None;
         self.delta = None;
         self.asking = Asking::No;
-        self.bad_fulls = 0;
         self.keeper.give_up_catching();
         self.server = (self.server + 1) % self.servers;
         todo.push(Action::Close);
@@ -357,7 +366,7 @@ impl Machine {
             return;
         }
         self.diverged = true;
-        self.asking = Asking::At(moment.now_ms + backoff::CAP_MS + backoff::delay_ms(u32::MAX, moment.random));
+        self.ask_late(moment);
         let changed = kills.and_then(|kills| self.keeper.obey_instead(kills));
         todo.push(Action::Tell(Link::Diverged));
         self.publish(changed, todo);
@@ -389,6 +398,7 @@ impl Machine {
             }
             Outcome::Older | Outcome::Ahead => {}
             Outcome::Wrong { kills, .. } if self.diverged => {
+                self.ask_late(moment);
                 let changed = kills.and_then(|kills| self.keeper.obey_also(kills));
                 if changed.is_some() {
                     self.publish(changed, todo);
@@ -444,9 +454,17 @@ impl Machine {
         }
     }
 
+    /// A client that has diverged goes on asking for everything, but slowly.
+    fn ask_late(&mut self, moment: Moment) {
+        if self.asking == Asking::No {
+            let wait_ms = backoff::CAP_MS + backoff::delay_ms(u32::MAX, moment.random);
+            self.asking = Asking::At(moment.now_ms + wait_ms);
+        }
+    }
+
     fn need_full(&mut self, why: &'static str, moment: Moment, todo: &mut Vec<Action>) {
         if self.diverged {
-            return;
+            return self.ask_late(moment);
         }
         self.full = None;
         self.delta = None;
