@@ -137,7 +137,8 @@ impl Bulletin {
 
     fn remove_callback(&self, id: u64) {
         let mut board = self.lock();
-        let (gone, kept) = std::mem::take(&mut board.callbacks).into_iter().partition(|(known, _)| *known == id);
+        let (gone, kept) =
+            std::mem::take(&mut board.callbacks).into_iter().partition(|(known, _)| *known == id);
         board.callbacks = kept;
         drop(board);
         // Outside the lock: what the callback owns may come back here when it is dropped.
@@ -165,7 +166,9 @@ impl Bulletin {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             board = match left {
                 Some(Duration::ZERO) => return false,
-                Some(left) => self.changed.wait_timeout(board, left).unwrap_or_else(PoisonError::into_inner).0,
+                Some(left) => {
+                    self.changed.wait_timeout(board, left).unwrap_or_else(PoisonError::into_inner).0
+                }
                 None => self.changed.wait(board).unwrap_or_else(PoisonError::into_inner),
             };
         }

@@ -106,8 +106,9 @@ impl Disk {
         }
         fs::create_dir_all(&self.folder).map_err(at(&self.folder))?;
         let path = self.folder.join(LOCK_FILE);
-        let file = private(OpenOptions::new().write(true).create(true).truncate(false));
-        let file = file.open(&path).map_err(at(&path))?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        let file = private(&mut options).open(&path).map_err(at(&path))?;
         match file.try_lock() {
             Ok(()) => {
                 self.lock = Some(file);

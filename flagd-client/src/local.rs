@@ -74,8 +74,10 @@ pub(crate) fn state_of(
         EditError::Invalid(problems) => DefinitionError::Invalid(problems),
         other => DefinitionError::Unusable(other.to_string()),
     })?;
-    let entries =
-        plan.writes.into_iter().filter_map(|write| Some((write.id, StoredEntry { bytes: write.bytes?, revision })));
+    let entries = plan
+        .writes
+        .into_iter()
+        .filter_map(|write| Some((write.id, StoredEntry { bytes: write.bytes?, revision })));
     Ok(State::from_entries(environment, Epoch::default(), revision, entries))
 }
 

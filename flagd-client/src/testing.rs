@@ -179,7 +179,10 @@ impl Declared {
 
     fn add(&mut self, text: &str) {
         let file: Result<BTreeMap<String, Map<String, Value>>, _> = serde_json::from_str(text);
-        assert!(file.is_ok(), "definitions are `{{\"flags\": {{...}}, \"segments\": {{...}}}}`, this is: {text}");
+        assert!(
+            file.is_ok(),
+            "definitions are `{{\"flags\": {{...}}, \"segments\": {{...}}}}`, this is: {text}"
+        );
         for (section, members) in file.unwrap_or_default() {
             match section.as_str() {
                 "flags" => self.flags.extend(members),
@@ -207,7 +210,8 @@ impl Declared {
         let kills = self.killed.iter().map(|key| {
             (EntryId::new(EntryKind::KILL, key), StoredEntry { bytes: Arc::clone(&bytes), revision })
         });
-        let entries: Vec<_> = state.entries().map(|(id, entry)| (id.clone(), entry.clone())).chain(kills).collect();
+        let entries: Vec<_> =
+            state.entries().map(|(id, entry)| (id.clone(), entry.clone())).chain(kills).collect();
         State::from_entries(state.environment().clone(), Epoch::default(), revision, entries)
     }
 }

@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn without_a_state_nothing_is_ready() {
-        let answer = View::nothing().answer("x", &Context::new("u"), read_bool).why;
-        assert_eq!(answer, Why::NotReady);
+        let view = View::nothing();
+        assert_eq!(view.answer("x", &Context::new("u"), read_bool).why, Why::NotReady);
     }
 }

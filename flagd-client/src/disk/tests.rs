@@ -14,7 +14,8 @@ fn environment() -> EnvironmentName {
 }
 
 fn saved(minted_ms: u64, revision: u64) -> SavedState {
-    let entry = StoredEntry { bytes: format!("{revision}").into_bytes().into(), revision: Revision(revision) };
+    let entry =
+        StoredEntry { bytes: format!("{revision}").into_bytes().into(), revision: Revision(revision) };
     let entries = [(EntryId::new(EntryKind::FLAG, "a"), entry)];
     let epoch = Epoch { minted_ms, random: 9 };
     let mut last_good = BTreeMap::new();
@@ -33,8 +34,10 @@ fn kills(revision: u64) -> Kills {
 }
 
 fn files(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }

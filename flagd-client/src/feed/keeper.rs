@@ -189,7 +189,8 @@ impl Keeper {
 
     /// Takes one change.
     pub(crate) fn take_delta(&mut self, parts: DeltaParts) -> Outcome {
-        let place = parts.wire().epoch.map(|epoch| (convert::epoch_from_wire(epoch), Revision(parts.wire().to)));
+        let place =
+            parts.wire().epoch.map(|epoch| (convert::epoch_from_wire(epoch), Revision(parts.wire().to)));
         let from_wire = parts.wire().entries.iter().filter_map(|entry| convert::write_from_wire(entry).ok());
         let kills = from_wire
             .filter(|write| write.id.kind == EntryKind::KILL)
@@ -297,7 +298,8 @@ impl Keeper {
     }
 
     fn kills_of_parts(&self, parts: &FullParts) -> Kills {
-        let place = parts.place().map(|(epoch, revision)| (convert::epoch_from_wire(epoch), Revision(revision)));
+        let place =
+            parts.place().map(|(epoch, revision)| (convert::epoch_from_wire(epoch), Revision(revision)));
         let (epoch, revision) = place.unwrap_or_else(|| self.place());
         let kills = parts.kills().map(|(id, entry)| (Arc::clone(&id.key), Arc::clone(&entry.bytes)));
         Kills { epoch, revision, kills: kills.collect() }
@@ -359,7 +361,8 @@ fn place_of(state: &State) -> (Epoch, Revision) {
 /// The kills that a state holds.
 fn kills_of(state: &State) -> Kills {
     let (epoch, revision) = place_of(state);
-    let kills = state.entries_of(EntryKind::KILL).map(|(id, entry)| (Arc::clone(&id.key), Arc::clone(&entry.bytes)));
+    let kills =
+        state.entries_of(EntryKind::KILL).map(|(id, entry)| (Arc::clone(&id.key), Arc::clone(&entry.bytes)));
     Kills { epoch, revision, kills: kills.collect() }
 }
 

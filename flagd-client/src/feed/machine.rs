@@ -6,8 +6,8 @@
 //! is a row in a table of tests. How a state is put together and compiled stands in `keeper`.
 
 use flagd_core::revision::{Position, Revision};
-use flagd_proto::{convert, stream};
 use flagd_proto::stream::server_message::Message;
+use flagd_proto::{convert, stream};
 
 use super::backoff;
 use super::keeper::{Keeper, Kills, Loaded, Outcome};
@@ -187,7 +187,8 @@ impl Machine {
             Event::Ended(why) => self.ended(why, moment, &mut todo),
             Event::Tick => self.tick(moment, &mut todo),
             Event::Stop => {
-                if matches!(self.phase, Phase::Open { .. }) {
+                // A server that may have heard our Hello shall not expect us any longer.
+                if matches!(self.phase, Phase::Open { .. } | Phase::Connecting { hello_sent: true, .. }) {
                     todo.push(Action::Bye);
                 } else {
                     todo.push(Action::Close);
@@ -323,7 +324,8 @@ impl Machine {
 
     fn full_part(&mut self, part: &stream::FullPart, moment: Moment, todo: &mut Vec<Action>) {
         self.delta = None;
-        let mut parts = if part.part == 0 { FullParts::default() } else { self.full.take().unwrap_or_default() };
+        let mut parts =
+            if part.part == 0 { FullParts::default() } else { self.full.take().unwrap_or_default() };
         parts.push(part);
         if !part.last {
             self.full = Some(parts);
@@ -351,13 +353,7 @@ impl Machine {
         self.diverged = false;
     }
 
-    fn bad_full(
-        &mut self,
-        why: &'static str,
-        kills: Option<Kills>,
-        moment: Moment,
-        todo: &mut Vec<Action>,
-    ) {
+    fn bad_full(&mut self, why: &'static str, kills: Option<Kills>, moment: Moment, todo: &mut Vec<Action>) {
         self.bad_fulls = self.bad_fulls.saturating_add(1);
         if self.bad_fulls < BAD_FULLS_MAX && !self.diverged {
             let at_ms = moment.now_ms + backoff::delay_ms(self.bad_fulls, moment.random);
