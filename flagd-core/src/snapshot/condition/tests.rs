@@ -11,9 +11,8 @@ use crate::snapshot::explain;
 
 /// Whether `test` (the members beside `attribute`) holds for the attribute `a` of this context.
 fn holds(test: &str, context: &Context) -> bool {
-    let text = format!(
-        r#"{{"rules": [{{"name": "r", "if": {{"attribute": "a", {test}}}, "serve": "on"}}]}}"#
-    );
+    let text =
+        format!(r#"{{"rules": [{{"name": "r", "if": {{"attribute": "a", {test}}}, "serve": "on"}}]}}"#);
     let flag = parse_stored_flag(&FlagKey::new("f").unwrap(), &text).unwrap_or_else(|problems| {
         let told = problems.iter().fold(String::new(), |mut told, problem| {
             let _ = writeln!(told, "{problem}");
@@ -154,7 +153,8 @@ fn letters_are_lowered_one_by_one() {
 
 #[test]
 fn a_path_is_a_name_first_and_then_a_way() {
-    let nested = json!({"company": {"id": 7, "country.code": "DE"}, "plain.name": "x", "plain": {"name": "y"}});
+    let nested =
+        json!({"company": {"id": 7, "country.code": "DE"}, "plain.name": "x", "plain": {"name": "y"}});
     let Value::Object(members) = nested else { unreachable!() };
     let mut context = Context::new("user");
     for (name, value) in &members {

@@ -22,10 +22,22 @@ fn the_order_is_killed_disabled_requirement_rule_otherwise() {
         ("flag", "disabled", &ruled.replacen('{', r#"{"enabled": false, "#, 1)),
         ("flag", "strict", strict),
         ("flag", "strict-disabled", &strict.replacen('{', r#"{"enabled": false, "#, 1)),
-        ("flag", "needs-strict", r#"{"requires": [{"flag": "strict", "serves": ["off"]}], "otherwise": "on"}"#),
+        (
+            "flag",
+            "needs-strict",
+            r#"{"requires": [{"flag": "strict", "serves": ["off"]}], "otherwise": "on"}"#,
+        ),
         ("flag", "killed", ALL_ON),
-        ("kill", "killed", r#"{"offVariant": "off", "value": false, "by": "me", "at": "2026-11-23T08:00:00Z"}"#),
-        ("flag", "needs-killed", r#"{"requires": [{"flag": "killed", "serves": ["on"]}], "otherwise": "on"}"#),
+        (
+            "kill",
+            "killed",
+            r#"{"offVariant": "off", "value": false, "by": "me", "at": "2026-11-23T08:00:00Z"}"#,
+        ),
+        (
+            "flag",
+            "needs-killed",
+            r#"{"requires": [{"flag": "killed", "serves": ["on"]}], "otherwise": "on"}"#,
+        ),
     ]);
     assert_eq!(world.snapshot.refused(), []);
     let pro = Context::new("u").with("plan", "pro");
@@ -60,8 +72,12 @@ fn a_split_needs_a_unit_unless_one_variant_owns_the_line() {
         ("flag", "half-by", r#"{"otherwise": {"split": [{"on": 50}, {"off": 50}], "by": "company.id"}}"#),
         ("flag", "whole", r#"{"otherwise": {"split": [{"on": 100}]}}"#),
         ("flag", "whole-by", r#"{"otherwise": {"split": [{"on": 60}, {"on": 40}], "by": "company.id"}}"#),
-        ("flag", "ruled", r#"{"rules": [{"name": "r", "if": {"attribute": "x", "exists": false},
-            "serve": {"split": [{"on": 50}, {"off": 50}]}}], "otherwise": "on"}"#),
+        (
+            "flag",
+            "ruled",
+            r#"{"rules": [{"name": "r", "if": {"attribute": "x", "exists": false},
+            "serve": {"split": [{"on": 50}, {"off": 50}]}}], "otherwise": "on"}"#,
+        ),
     ]);
     assert_eq!(world.snapshot.refused(), []);
     let nobody = Context::anonymous();
@@ -109,8 +125,12 @@ fn segments_exclude_then_include_then_ask() {
         format!(r#"{{"rules": [{{"name": "r", "if": {{"segment": "{segment}"}}, "serve": "on"}}]}}"#)
     };
     world.change(&[
-        ("segment", "staff", r#"{"include": ["in", "both"], "exclude": ["both", "out"],
-            "if": {"attribute": "email", "endsWith": "@example.com"}}"#),
+        (
+            "segment",
+            "staff",
+            r#"{"include": ["in", "both"], "exclude": ["both", "out"],
+            "if": {"attribute": "email", "endsWith": "@example.com"}}"#,
+        ),
         ("segment", "listed", r#"{"by": "company", "include": ["acme", "17"]}"#),
         ("segment", "nested", r#"{"if": {"not": {"segment": "staff"}}}"#),
         ("flag", "staff", &flag("staff")),
@@ -172,13 +192,17 @@ fn an_explanation_tells_every_step() {
     world.change(&[
         ("flag", "base", ALL_ON),
         ("segment", "staff", r#"{"include": ["u-17"]}"#),
-        ("flag", "f", r#"{"requires": [{"flag": "base", "serves": ["on"]}],
+        (
+            "flag",
+            "f",
+            r#"{"requires": [{"flag": "base", "serves": ["on"]}],
             "rules": [
               {"name": "staff", "if": {"segment": "staff"}, "serve": "on"},
               {"name": "dach", "if": {"all": [{"attribute": "country", "in": ["DE", "AT"]},
                  {"not": {"attribute": "beta", "exists": true}}]},
                "serve": {"split": [{"on": 25}, {"off": 75}], "by": "company"}},
-              {"name": "late", "if": {"attribute": "x", "exists": true}, "serve": "on"}]}"#),
+              {"name": "late", "if": {"attribute": "x", "exists": true}, "serve": "on"}]}"#,
+        ),
     ]);
     let context = Context::new("user-1").with("country", "DE").with("company", 17);
     let explanation = world.snapshot.explain("f", &context, Timestamp::default());

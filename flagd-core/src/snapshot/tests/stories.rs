@@ -83,10 +83,7 @@ fn a_kill_gets_through() {
         "without any good definition",
         &[Step(&[("flag", "f", LATER), ("kill", "f", KILL)], &[("f", "off (Killed)")], &["flag f"])],
     );
-    play(
-        "without a definition at all",
-        &[Step(&[("kill", "f", KILL)], &[("f", "off (Killed)")], &[])],
-    );
+    play("without a definition at all", &[Step(&[("kill", "f", KILL)], &[("f", "off (Killed)")], &[])]);
     play(
         "as garbage: the off variant of the definition, else the caller's default",
         &[
@@ -139,7 +136,11 @@ fn a_change_is_put_in_use_whole_or_not_at_all() {
         "a removal without a tombstone waits too",
         &[
             Step(&[("flag", "f", ON), ("flag", "g", ON)], &[], &[]),
-            Step(&[("flag", "f", ""), ("flag", "g", LATER)], &[("f", "on (Otherwise)")], &["flag f", "flag g"]),
+            Step(
+                &[("flag", "f", ""), ("flag", "g", LATER)],
+                &[("f", "on (Otherwise)")],
+                &["flag f", "flag g"],
+            ),
             Step(&[("flag", "g", OFF)], &[("f", "- (NotFound)")], &[]),
         ],
     );
@@ -159,11 +160,7 @@ fn who_relies_on_a_refused_entry_waits_with_it() {
             Step(&[("segment", "staff", US)], &[], &[]),
             Step(&[("flag", "f", STAFF)], &[("f", "on (Rule(staff))")], &[]),
             Step(&[("segment", "staff", LATER)], &[("f", "on (Rule(staff))")], &["segment staff"]),
-            Step(
-                &[("flag", "f", STAFF_ELSE_ON)],
-                &[("f", "on (Rule(staff))")],
-                &["flag f", "segment staff"],
-            ),
+            Step(&[("flag", "f", STAFF_ELSE_ON)], &[("f", "on (Rule(staff))")], &["flag f", "segment staff"]),
             Step(&[("segment", "staff", NOT_US)], &[("f", "on (Otherwise)")], &[]),
         ],
     );
@@ -171,7 +168,11 @@ fn who_relies_on_a_refused_entry_waits_with_it() {
         "a chain of users, each of its own change",
         &[
             Step(&[("segment", "staff", LATER)], &[], &["segment staff"]),
-            Step(&[("segment", "both", r#"{"if": {"segment": "staff"}}"#)], &[], &["segment both", "segment staff"]),
+            Step(
+                &[("segment", "both", r#"{"if": {"segment": "staff"}}"#)],
+                &[],
+                &["segment both", "segment staff"],
+            ),
             Step(
                 &[("flag", "f", r#"{"rules": [{"name": "r", "if": {"segment": "both"}, "serve": "on"}]}"#)],
                 &[("f", "- (Refused)")],
@@ -183,9 +184,17 @@ fn who_relies_on_a_refused_entry_waits_with_it() {
     play(
         "a flag and the flag it requires",
         &[
-            Step(&[("flag", "base", LATER), ("flag", "x", ON)], &[("x", "- (Refused)")], &["flag base", "flag x"]),
             Step(
-                &[("flag", "top", r#"{"requires": [{"flag": "base", "serves": ["on"]}], "otherwise": "on"}"#)],
+                &[("flag", "base", LATER), ("flag", "x", ON)],
+                &[("x", "- (Refused)")],
+                &["flag base", "flag x"],
+            ),
+            Step(
+                &[(
+                    "flag",
+                    "top",
+                    r#"{"requires": [{"flag": "base", "serves": ["on"]}], "otherwise": "on"}"#,
+                )],
                 &[("top", "- (Refused)")],
                 &["flag base", "flag top", "flag x"],
             ),
@@ -205,12 +214,18 @@ fn who_relies_on_a_refused_entry_waits_with_it() {
 
 #[test]
 fn what_refers_to_nothing_or_to_itself_is_refused() {
-    let requires = |other: &str| format!(r#"{{"requires": [{{"flag": "{other}", "serves": ["on"]}}], "otherwise": "on"}}"#);
+    let requires = |other: &str| {
+        format!(r#"{{"requires": [{{"flag": "{other}", "serves": ["on"]}}], "otherwise": "on"}}"#)
+    };
     let mut world = World::new();
     world.change(&[("flag", "a", &requires("nowhere"))]);
     assert_eq!(world.refused(), ["flag a"]);
     assert!(world.snapshot.refused()[0].why.contains("flag `nowhere`, which does not exist"));
-    world.change(&[("flag", "a", ON)]).change(&[("flag", "b", &requires("a"))]).change(&[("flag", "c", &requires("b"))]);
+    world.change(&[("flag", "a", ON)]).change(&[("flag", "b", &requires("a"))]).change(&[(
+        "flag",
+        "c",
+        &requires("b"),
+    )]);
     assert_eq!(world.refused(), Vec::<String>::new());
     assert_eq!(world.serves("c"), "on (Otherwise)");
     world.change(&[("flag", "a", &requires("c"))]);
