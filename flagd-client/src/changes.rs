@@ -112,6 +112,7 @@ impl Bulletin {
     }
 
     /// No update will follow.
+    #[cfg(feature = "remote")]
     pub(crate) fn close(&self) {
         let mut board = self.lock();
         board.closed = true;
@@ -324,8 +325,8 @@ mod tests {
         let bulletin = bulletin();
         let mut changes = bulletin.subscribe();
         let waiting = std::thread::spawn(move || {
-            let first = changes.next_blocking(Duration::from_secs(60));
-            (first, changes.next_blocking(Duration::from_secs(60)))
+            let first = changes.next_blocking(Duration::from_mins(1));
+            (first, changes.next_blocking(Duration::from_mins(1)))
         });
         bulletin.put(|update| update.revision = 7);
         while bulletin.board.lock().unwrap().version == 0 {

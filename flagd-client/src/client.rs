@@ -4,10 +4,9 @@
 //! synchronous and cannot fail. This file does not know how states arrive; that is the feed's.
 
 use std::sync::Arc;
-#[cfg(feature = "remote")]
 use std::time::{Duration, Instant};
 
-use crate::changes::{Changes, Subscription, Update};
+use crate::changes::{Changes, Subscription, Until, Update};
 use crate::detail::Staleness;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
@@ -70,14 +69,13 @@ impl Client {
     }
 }
 
-#[cfg(feature = "remote")]
 impl Client {
     /// Waits until a server has confirmed the state, under any executor; for deployments that want to fail
     /// rather than start with old values. `false` when `timeout` has passed.
     pub async fn ready(&self, timeout: Duration) -> bool {
         let deadline = self.wake_at(timeout);
         let shared = Arc::clone(&self.shared);
-        crate::changes::Until::new(&self.shared.bulletin, deadline, move || shared.is_confirmed()).await
+        Until::new(&self.shared.bulletin, deadline, move || shared.is_confirmed()).await
     }
 
     /// [`Client::ready`] on this thread.
@@ -87,6 +85,19 @@ impl Client {
         self.shared.bulletin.wait_until(deadline, || self.shared.is_confirmed())
     }
 
+    /// The deadline of a wait that begins now; the feed is asked to wake everybody then.
+    pub(crate) fn wake_at(&self, timeout: Duration) -> Option<Instant> {
+        let deadline = Instant::now().checked_add(timeout)?;
+        #[cfg(feature = "remote")]
+        if let Some(life) = &self.life {
+            life.wake_at(deadline);
+        }
+        Some(deadline)
+    }
+}
+
+#[cfg(feature = "remote")]
+impl Client {
     /// Ends the feed with a `Bye`, so that the server no longer expects this client to acknowledge. All clones
     /// go on answering from the last state. Waits on this thread, for a second at most.
     pub fn close(&self) {
@@ -101,16 +112,7 @@ impl Client {
             life.stop();
             // The feed gives up by itself after a second; it cannot be waited for in vain.
             let bulletin = Arc::clone(&self.shared.bulletin);
-            crate::changes::Until::new(&self.shared.bulletin, None, move || bulletin.is_closed()).await;
+            Until::new(&self.shared.bulletin, None, move || bulletin.is_closed()).await;
         }
-    }
-
-    /// The deadline of a wait that begins now; the feed is asked to wake everybody then.
-    pub(crate) fn wake_at(&self, timeout: Duration) -> Option<Instant> {
-        let deadline = Instant::now().checked_add(timeout)?;
-        if let Some(life) = &self.life {
-            life.wake_at(deadline);
-        }
-        Some(deadline)
     }
 }

@@ -21,6 +21,9 @@ pub(crate) use format::{FormatError, SavedState};
 
 use crate::feed::Kills;
 
+/// Where in which history; what files are ordered by.
+type Place = (Epoch, Revision);
+
 /// How many states are kept.
 const STATES_KEPT: usize = 3;
 const STATE_PREFIX: &str = "state_";
@@ -161,7 +164,7 @@ impl Disk {
         })
     }
 
-    fn state_names(&self) -> Result<Vec<((Epoch, Revision), PathBuf)>, DiskError> {
+    fn state_names(&self) -> Result<Vec<(Place, PathBuf)>, DiskError> {
         let listing = match fs::read_dir(&self.folder) {
             Ok(listing) => listing,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -200,7 +203,7 @@ fn state_name(position: Position) -> String {
     format!("{STATE_PREFIX}{epoch}_{:020}_{digest}{STATE_SUFFIX}", revision.0)
 }
 
-fn place_of_name(name: &str) -> Option<(Epoch, Revision)> {
+fn place_of_name(name: &str) -> Option<Place> {
     let mut words = name.strip_prefix(STATE_PREFIX)?.strip_suffix(STATE_SUFFIX)?.split('_');
     Some((words.next()?.parse().ok()?, Revision(words.next()?.parse().ok()?)))
 }

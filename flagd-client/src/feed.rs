@@ -23,7 +23,7 @@ mod parts;
 mod pump;
 mod retired;
 
-pub(crate) use keeper::Kills;
+pub(crate) use keeper::{Kills, LastGood};
 pub(crate) use messages::Identity;
 
 use crate::disk::Disk;

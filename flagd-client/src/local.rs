@@ -46,7 +46,8 @@ pub enum DefinitionError {
 }
 
 fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(|problem| format!("\n  {problem}")).collect()
+    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    format!("\n  {}", lines.join("\n  "))
 }
 
 /// Reads definitions from a file.

@@ -41,6 +41,7 @@ pub(crate) struct Shared {
     /// When a server last did, in milliseconds since 1970.
     confirmed_at_ms: AtomicI64,
     /// The server has answered, with a state or a refusal: there is nothing that a start should wait for.
+    #[cfg(feature = "remote")]
     answered: AtomicBool,
     diverged: AtomicBool,
     facts: Mutex<Facts>,
@@ -73,6 +74,7 @@ impl Shared {
             undeclared,
             confirmed: AtomicBool::new(embedded),
             confirmed_at_ms: AtomicI64::new(NEVER),
+            #[cfg(feature = "remote")]
             answered: AtomicBool::new(embedded),
             diverged: AtomicBool::new(false),
             facts: Mutex::new(Facts { held: HeldSnapshots::default(), disk: DiskStatus::Off }),
@@ -116,10 +118,6 @@ impl Shared {
         }
         let age_ms = u64::try_from(clock::now().as_millis().saturating_sub(at_ms)).unwrap_or(0);
         Staleness::Stale { age: Some(Duration::from_millis(age_ms)) }
-    }
-
-    pub(crate) fn has_answered(&self) -> bool {
-        self.answered.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_confirmed(&self) -> bool {
@@ -186,6 +184,10 @@ impl Shared {
 
     pub(crate) fn confirmed_at_ms(&self) -> Option<i64> {
         Some(self.confirmed_at_ms.load(Ordering::Relaxed)).filter(|at_ms| *at_ms != NEVER)
+    }
+
+    pub(crate) fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Acquire)
     }
 
     pub(crate) fn set_answered(&self) {

@@ -31,7 +31,6 @@ use crate::local::{client_of, embedded_environment, show, state_of};
 use crate::shared::{Shared, Undeclared};
 
 /// Begins to declare the flags of a test.
-#[must_use]
 pub fn flags() -> Flags {
     Flags { declared: Declared::default(), undeclared: Undeclared::Panics }
 }

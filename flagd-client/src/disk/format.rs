@@ -6,7 +6,6 @@
 //! version that is not known here is told apart from damage. Where files lie is the parent's business.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use flagd_core::entry::{EntryId, EntryKind, StoredEntry};
 use flagd_core::key::EnvironmentName;
@@ -14,10 +13,10 @@ use flagd_core::revision::{Digest, Epoch, Position, Revision};
 use flagd_core::state::State;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::feed::Kills;
+use crate::feed::{Kills, LastGood};
 
-const STATE_MAGIC: &[u8; 8] = b"flagd-st";
-const KILLS_MAGIC: &[u8; 8] = b"flagd-ki";
+const STATE_MAGIC: [u8; 8] = *b"flagd-st";
+const KILLS_MAGIC: [u8; 8] = *b"flagd-ki";
 /// Raised whenever the bytes after the header mean something else.
 const VERSION: u32 = 1;
 
@@ -26,7 +25,7 @@ const VERSION: u32 = 1;
 pub(crate) struct SavedState {
     pub(crate) state: State,
     /// The versions that still served where the state's own were refused.
-    pub(crate) last_good: BTreeMap<EntryId, Arc<[u8]>>,
+    pub(crate) last_good: LastGood,
     /// When a server last confirmed the state, in milliseconds since 1970.
     pub(crate) confirmed_at_ms: Option<i64>,
 }
@@ -87,7 +86,7 @@ pub(crate) fn read_state(bytes: &[u8], environment: &EnvironmentName) -> Result<
         let revision = Revision(body.u64()?);
         entries.push((id, StoredEntry { revision, bytes: body.bytes()?.into() }));
     }
-    let mut last_good = BTreeMap::new();
+    let mut last_good = LastGood::new();
     for _ in 0..body.u64()? {
         last_good.insert(body.id()?, body.bytes()?.into());
     }
@@ -102,8 +101,8 @@ pub(crate) fn write_kills(kills: &Kills, environment: &EnvironmentName) -> Vec<u
     let mut body = Vec::new();
     put_bytes(&mut body, environment.as_str().as_bytes());
     put_place(&mut body, kills.epoch, kills.revision);
-    put_count(&mut body, kills.kills.len());
-    for (key, bytes) in &kills.kills {
+    put_count(&mut body, kills.by_flag.len());
+    for (key, bytes) in &kills.by_flag {
         put_bytes(&mut body, key.as_bytes());
         put_bytes(&mut body, bytes);
     }
@@ -114,25 +113,25 @@ pub(crate) fn read_kills(bytes: &[u8], environment: &EnvironmentName) -> Result<
     let mut body = open(KILLS_MAGIC, bytes)?;
     check_environment(&mut body, environment)?;
     let (epoch, revision) = body.place()?;
-    let mut kills = BTreeMap::new();
+    let mut by_flag = BTreeMap::new();
     for _ in 0..body.u64()? {
-        kills.insert(body.text()?.into(), body.bytes()?.into());
+        by_flag.insert(body.text()?.into(), body.bytes()?.into());
     }
-    Ok(Kills { epoch, revision, kills })
+    Ok(Kills { epoch, revision, by_flag })
 }
 
-fn seal(magic: &[u8; 8], body: &[u8]) -> Vec<u8> {
+fn seal(magic: [u8; 8], body: &[u8]) -> Vec<u8> {
     let mut file = Vec::with_capacity(body.len() + 28);
-    file.extend_from_slice(magic);
+    file.extend_from_slice(&magic);
     file.extend_from_slice(&VERSION.to_le_bytes());
     file.extend_from_slice(&xxh3_128(body).to_le_bytes());
     file.extend_from_slice(body);
     file
 }
 
-fn open<'b>(magic: &[u8; 8], bytes: &'b [u8]) -> Result<Reader<'b>, FormatError> {
+fn open(magic: [u8; 8], bytes: &[u8]) -> Result<Reader<'_>, FormatError> {
     let mut file = Reader(bytes);
-    if file.take(8)? != magic {
+    if file.array()? != magic {
         return Err(FormatError::Foreign);
     }
     let found = u32::from_le_bytes(file.array()?);

@@ -29,7 +29,7 @@ fn saved(minted_ms: u64, revision: u64) -> SavedState {
 
 fn kills(revision: u64) -> Kills {
     let mut kills = Kills { revision: Revision(revision), ..Kills::default() };
-    kills.kills.insert("a".into(), b"{}".as_slice().into());
+    kills.by_flag.insert("a".into(), b"{}".as_slice().into());
     kills
 }
 

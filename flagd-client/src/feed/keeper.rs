@@ -18,12 +18,16 @@ use flagd_proto::convert;
 use super::parts::{DeltaParts, FullParts};
 use crate::view::{Source, View};
 
+/// The versions that still serve where the state's own are refused.
+pub(crate) type LastGood = BTreeMap<EntryId, Arc<[u8]>>;
+
 /// A set of kills, and the place in history at which it held.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Kills {
     pub(crate) epoch: Epoch,
     pub(crate) revision: Revision,
-    pub(crate) kills: BTreeMap<Arc<str>, Arc<[u8]>>,
+    /// The kills as they are stored, by the flag's key.
+    pub(crate) by_flag: BTreeMap<Arc<str>, Arc<[u8]>>,
 }
 
 impl Kills {
@@ -36,7 +40,7 @@ impl Kills {
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
     /// The state on disk, with the last good versions of what it refused.
-    pub(crate) state: Option<(State, BTreeMap<EntryId, Arc<[u8]>>)>,
+    pub(crate) state: Option<(State, LastGood)>,
     /// The kills on disk.
     pub(crate) kills: Option<Kills>,
     /// The bootstrap file.
@@ -72,7 +76,7 @@ pub(crate) struct Keeper {
     source: Source,
     ahead: Option<Ahead>,
     bootstrap: Option<State>,
-    last_good: BTreeMap<EntryId, Arc<[u8]>>,
+    last_good: LastGood,
     /// Kills that count although the state does not hold them.
     obeyed: Option<Kills>,
     /// The kills that were last given to be written down.
@@ -90,7 +94,7 @@ impl Keeper {
             source: Source::Nothing,
             ahead: None,
             bootstrap: None,
-            last_good: BTreeMap::new(),
+            last_good: LastGood::new(),
             obeyed: None,
             written: BTreeMap::new(),
             unwritten: false,
@@ -124,7 +128,7 @@ impl Keeper {
 
     /// The flags whose kills are obeyed beside the state.
     pub(crate) fn obeyed_kills(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.obeyed.iter().flat_map(|obeyed| obeyed.kills.keys())
+        self.obeyed.iter().flat_map(|obeyed| obeyed.by_flag.keys())
     }
 
     /// Takes over what was found on disk, unless a server was faster. Gives a view if evaluations must change.
@@ -141,7 +145,7 @@ impl Keeper {
             changed = true;
         }
         if let Some(kills) = loaded.kills {
-            self.written.clone_from(&kills.kills);
+            self.written.clone_from(&kills.by_flag);
             changed |= self.obey_loaded(kills);
         }
         changed.then(|| self.compile(Touched::All))
@@ -153,9 +157,9 @@ impl Keeper {
             if place_of(state) > kills.place() {
                 return false;
             }
-            kills.kills.retain(|key, _| state.get(&EntryId::new(EntryKind::KILL, key)).is_none());
+            kills.by_flag.retain(|key, _| state.get(&EntryId::new(EntryKind::KILL, key)).is_none());
         }
-        let news = !kills.kills.is_empty();
+        let news = !kills.by_flag.is_empty();
         if news {
             self.obeyed = Some(kills);
         }
@@ -192,12 +196,12 @@ impl Keeper {
         let place =
             parts.wire().epoch.map(|epoch| (convert::epoch_from_wire(epoch), Revision(parts.wire().to)));
         let from_wire = parts.wire().entries.iter().filter_map(|entry| convert::write_from_wire(entry).ok());
-        let kills = from_wire
+        let by_flag = from_wire
             .filter(|write| write.id.kind == EntryKind::KILL)
             .filter_map(|write| Some((write.id.key, write.bytes?)))
             .collect();
         let (epoch, revision) = place.unwrap_or_else(|| self.place());
-        let kills = Some(Kills { epoch, revision, kills });
+        let kills = Some(Kills { epoch, revision, by_flag });
         let delta = match parts.into_delta() {
             Ok(delta) => delta,
             Err(why) => return Outcome::Wrong { why, kills },
@@ -262,12 +266,12 @@ impl Keeper {
 
     /// Obeys these kills too. Gives a view if evaluations must change.
     pub(crate) fn obey_also(&mut self, more: Kills) -> Option<Arc<View>> {
-        if more.kills.is_empty() {
+        if more.by_flag.is_empty() {
             return None;
         }
         let mut kills = self.obeyed.clone().unwrap_or_default();
         (kills.epoch, kills.revision) = kills.place().max(more.place());
-        kills.kills.extend(more.kills);
+        kills.by_flag.extend(more.by_flag);
         self.obey_instead(kills)
     }
 
@@ -276,15 +280,15 @@ impl Keeper {
         let mut all = self.state.as_ref().map(kills_of).unwrap_or_default();
         if let Some(obeyed) = &self.obeyed {
             (all.epoch, all.revision) = all.place().max(obeyed.place());
-            for (key, bytes) in &obeyed.kills {
-                all.kills.entry(Arc::clone(key)).or_insert_with(|| Arc::clone(bytes));
+            for (key, bytes) in &obeyed.by_flag {
+                all.by_flag.entry(Arc::clone(key)).or_insert_with(|| Arc::clone(bytes));
             }
         }
-        if all.kills == self.written && !self.unwritten {
+        if all.by_flag == self.written && !self.unwritten {
             return None;
         }
         self.unwritten = false;
-        self.written.clone_from(&all.kills);
+        self.written.clone_from(&all.by_flag);
         Some(all)
     }
 
@@ -302,7 +306,7 @@ impl Keeper {
             parts.place().map(|(epoch, revision)| (convert::epoch_from_wire(epoch), Revision(revision)));
         let (epoch, revision) = place.unwrap_or_else(|| self.place());
         let kills = parts.kills().map(|(id, entry)| (Arc::clone(&id.key), Arc::clone(&entry.bytes)));
-        Kills { epoch, revision, kills: kills.collect() }
+        Kills { epoch, revision, by_flag: kills.collect() }
     }
 
     fn put_in_use(&mut self, state: State, touched: Touched<'_>) -> Arc<View> {
@@ -363,15 +367,15 @@ fn kills_of(state: &State) -> Kills {
     let (epoch, revision) = place_of(state);
     let kills =
         state.entries_of(EntryKind::KILL).map(|(id, entry)| (Arc::clone(&id.key), Arc::clone(&entry.bytes)));
-    Kills { epoch, revision, kills: kills.collect() }
+    Kills { epoch, revision, by_flag: kills.collect() }
 }
 
 /// The state as evaluations shall see it: with these kills, where it has none of its own.
 fn with_kills<'s>(state: Cow<'s, State>, kills: Option<&Kills>) -> Cow<'s, State> {
-    let Some(kills) = kills.filter(|kills| !kills.kills.is_empty()) else { return state };
+    let Some(kills) = kills.filter(|kills| !kills.by_flag.is_empty()) else { return state };
     let mut entries: BTreeMap<EntryId, StoredEntry> =
         state.entries().map(|(id, entry)| (id.clone(), entry.clone())).collect();
-    for (key, bytes) in &kills.kills {
+    for (key, bytes) in &kills.by_flag {
         let entry = StoredEntry { bytes: Arc::clone(bytes), revision: kills.revision };
         entries.entry(EntryId::new(EntryKind::KILL, key)).or_insert(entry);
     }

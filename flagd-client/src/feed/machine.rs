@@ -362,6 +362,7 @@ impl Machine {
             return;
         }
         self.diverged = true;
+        self.asking = Asking::No;
         self.ask_late(moment);
         let changed = kills.and_then(|kills| self.keeper.obey_instead(kills));
         todo.push(Action::Tell(Link::Diverged));

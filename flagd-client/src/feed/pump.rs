@@ -55,9 +55,16 @@ struct Outbox {
     hello: bool,
     need_full: Option<&'static str>,
     ack: bool,
-    bye: bool,
-    /// A `Bye` was sent.
-    last: bool,
+    farewell: Farewell,
+}
+
+/// Where the end stands.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Farewell {
+    #[default]
+    No,
+    Due,
+    Said,
 }
 
 type DiskRead = (Disk, Result<Found, DiskError>, Result<Role, DiskError>);
@@ -225,7 +232,7 @@ impl Pump {
                     tracing::warn!(why, "what the server sent does not fit; asking for the whole state");
                     self.outbox.need_full = Some(why);
                 }
-                Action::Bye => self.outbox.bye = true,
+                Action::Bye => self.outbox.farewell = Farewell::Due,
                 Action::Close => self.close(),
                 Action::Publish(view) => {
                     self.publish(&view);
@@ -430,7 +437,7 @@ impl Pump {
 
 impl Outbox {
     fn is_empty(&self) -> bool {
-        !(self.hello || self.need_full.is_some() || self.ack || self.bye)
+        !(self.hello || self.need_full.is_some() || self.ack || self.farewell == Farewell::Due)
     }
 
     /// Sends the next message, built now: it carries the state of now. Only called when there is room.
@@ -445,13 +452,14 @@ impl Outbox {
         } else if std::mem::take(&mut self.ack) {
             messages::ack(machine, held)
         } else {
-            self.bye = false;
-            self.last = true;
+            self.farewell = Farewell::Said;
             messages::bye()
         };
-        // When the stream is gone its end comes by the other way.
-        let _ = self.sender.as_ref().map(|sender| sender.try_send(message));
-        if self.last {
+        if let Some(sender) = &self.sender {
+            // When the stream is gone its end comes by the other way.
+            let _ = sender.try_send(message);
+        }
+        if self.farewell == Farewell::Said {
             // Nothing follows a `Bye`: our half of the stream is closed.
             self.sender = None;
         }

@@ -312,10 +312,22 @@ fn the_parts_of_a_change_are_put_in_use_together() {
     assert_eq!(story.words(), ["catching up", "need full"]);
 }
 
+type Wrong = fn(&mut Server) -> Message;
+
+/// None of these changes what is in use.
+fn nothing_is_applied(cases: &[(&str, Wrong, &[&str])]) {
+    for (name, wrong, want) in cases {
+        let mut server = Server::new();
+        let mut story = Story::at(&server);
+        let message = wrong(&mut server);
+        assert_eq!(story.hear(message).words(), *want, "{name}");
+        assert!(story.is_on("a") && story.revision() == 1, "{name}");
+    }
+}
+
 #[test]
-fn what_does_not_fit_is_not_applied() {
-    type Wrong = fn(&mut Server) -> Message;
-    let cases: &[(&str, Wrong, &[&str])] = &[
+fn a_change_that_does_not_fit_is_not_applied() {
+    nothing_is_applied(&[
         (
             "a gap",
             |server| {
@@ -350,6 +362,12 @@ fn what_does_not_fit_is_not_applied() {
             },
             &["catching up", "need full"],
         ),
+    ]);
+}
+
+#[test]
+fn a_server_elsewhere_is_asked_for_everything_and_one_behind_is_not() {
+    nothing_is_applied(&[
         (
             "up to date, but elsewhere",
             |server| {
@@ -413,14 +431,7 @@ fn what_does_not_fit_is_not_applied() {
             },
             &["behind"],
         ),
-    ];
-    for (name, wrong, want) in cases {
-        let mut server = Server::new();
-        let mut story = Story::at(&server);
-        let message = wrong(&mut server);
-        assert_eq!(story.hear(message).words(), *want, "{name}");
-        assert!(story.is_on("a") && story.revision() == 1, "{name}");
-    }
+    ]);
 }
 
 #[test]
@@ -528,7 +539,7 @@ fn kills_on_disk_apply_over_an_older_state_until_a_later_one_says_otherwise() {
     server.kill("a");
     let kills = |revision| {
         let mut kills = Kills { epoch: EPOCH, revision: Revision(revision), ..Kills::default() };
-        kills.kills.insert("a".into(), b"{}".as_slice().into());
+        kills.by_flag.insert("a".into(), b"{}".as_slice().into());
         Some(kills)
     };
     server.revive("a");
