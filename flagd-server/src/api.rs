@@ -9,8 +9,10 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use tonic::Status;
 
+pub mod admin;
 pub(crate) mod connection;
 pub(crate) mod http;
+pub mod status;
 pub(crate) mod stream;
 
 /// What a path gets that nobody serves.
