@@ -46,7 +46,7 @@ pub const FULL_SENDS_MAX: usize = 32;
 /// How long an operator's read waits for the view to reach the head, at the most.
 pub const READ_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Longest wait for confirmations that a caller may ask for.
-pub const WAIT_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
+pub const WAIT_TIMEOUT_MAX: Duration = Duration::from_hours(1);
 /// How long the first answer to a request id is kept, in milliseconds.
 pub const REQUEST_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Most bytes of entries inside one stored change; more go to blobs.

@@ -223,9 +223,9 @@ mod tests {
     #[test]
     fn the_text_is_what_prometheus_reads() {
         let latency = Latency::default();
-        latency.observe(Duration::from_micros(1_000));
+        latency.observe(Duration::from_millis(1));
         latency.observe(Duration::from_millis(2));
-        latency.observe(Duration::from_secs(60));
+        latency.observe(Duration::from_mins(1));
         let mut text = Text::default();
         text.metric("flagd_x_seconds", "histogram", "How long.");
         text.latency("flagd_x_seconds", &[("environment", "a\"b\\\n")], &latency);

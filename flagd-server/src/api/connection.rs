@@ -4,7 +4,6 @@
 //! `limits`. HTTP/1.1 and HTTP/2 come through the same port. A connection that asks nothing is closed, one too many
 //! is closed before it costs anything.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -118,7 +117,7 @@ async fn serve(
             asked.store(true, Ordering::Relaxed);
             request.extensions_mut().insert(Peer(peer));
             let mut router = router.clone();
-            async move { Ok::<_, Infallible>(router.call(request).await?) }
+            async move { router.call(request).await }
         }
     });
     let mut connection = std::pin::pin!(protocols.serve_connection(TokioIo::new(stream), service));

@@ -35,7 +35,7 @@ mod hello;
 const FULL_SEND_MAX: Duration = Duration::from_secs(15);
 /// After so many frames without a look at what the client says it is listened to.
 const FRAMES_PER_LOOK: u32 = 32;
-/// GoAway: come back after this long at the earliest ...
+/// `GoAway`: come back after this long at the earliest ...
 const RETRY_BASE_MS: u64 = 500;
 /// ... and up to this much later, so that not all come back at once.
 const RETRY_SPREAD_MS: u64 = 2_000;
@@ -139,11 +139,10 @@ impl Waiting {
         };
         let message = match first {
             Ok(Ok(Some(message))) => message.message,
-            Ok(Ok(None)) => return Err(Farewell::Silent),
             Ok(Err(status)) if is_the_clients_fault(&status) => {
                 return Err(self.refuse(RefusedWhy::BadHello, status.message().to_owned()));
             }
-            Ok(Err(_)) => return Err(Farewell::Silent),
+            Ok(Ok(None) | Err(_)) => return Err(Farewell::Silent),
             Err(_) => {
                 let why = format!("no Hello came within {} s", limits::HELLO_TIMEOUT.as_secs());
                 return Err(self.refuse(RefusedWhy::BadHello, why));
@@ -248,7 +247,7 @@ struct Following {
 enum Event {
     Closing,
     Replaced,
-    Said(Result<Option<ClientMessage>, Status>),
+    Said(Box<Result<Option<ClientMessage>, Status>>),
     Full((Full, OwnedSemaphorePermit)),
     News,
     Quiet,
@@ -318,7 +317,7 @@ impl Following {
             biased;
             _ = self.closing.wait_for(|closing| *closing) => Event::Closing,
             _ = &mut self.replaced => Event::Replaced,
-            message = self.inbound.message() => Event::Said(message),
+            message = self.inbound.message() => Event::Said(Box::new(message)),
             full = ready(&mut self.full) => Event::Full(full),
             // The hub lives longer than its streams; a closed channel would only end the wait.
             _ = self.news.changed(), if !waits_for_full => Event::News,
@@ -331,7 +330,7 @@ impl Following {
             }
             Event::Said(message) => {
                 self.frames_since_look = 0;
-                self.take(message).map(|()| None)
+                self.take(*message).map(|()| None)
             }
             Event::Full((full, permit)) => {
                 self.full = None;
