@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use tonic::Status;
 
 pub(crate) mod connection;
+mod gate;
 pub(crate) mod http;
 pub(crate) mod stream;
 

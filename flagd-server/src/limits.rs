@@ -33,6 +33,10 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a stream may take until its Hello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most streams that a server takes in a second ...
+pub const HELLOS_PER_SECOND: u32 = 1_000;
+/// ... and this many more at once; the rest is told when to come back.
+pub const HELLOS_AT_ONCE: u32 = 2_000;
 /// A heartbeat is sent after this silence on a stream.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a client that left without Bye stays expected, in milliseconds.

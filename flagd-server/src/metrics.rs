@@ -138,6 +138,8 @@ pub struct ServerMetrics {
     pub connections_refused: Counter,
     /// Streams refused at their Hello.
     pub hellos_refused: Counter,
+    /// Streams told to come back later because too many came at once.
+    pub hellos_put_off: Counter,
 }
 
 /// Prometheus' text format, as it is written.

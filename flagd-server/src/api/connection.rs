@@ -21,6 +21,10 @@ use tower::Service as _;
 use crate::limits;
 use crate::metrics::ServerMetrics;
 
+mod gather;
+
+use gather::Gather;
+
 /// The pause after the system refused to give a connection: it has run out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -120,7 +124,8 @@ async fn serve(
             async move { router.call(request).await }
         }
     });
-    let mut connection = std::pin::pin!(protocols.serve_connection(TokioIo::new(stream), service));
+    let mut connection =
+        std::pin::pin!(protocols.serve_connection(TokioIo::new(Gather::new(stream)), service));
     let mut handshake = std::pin::pin!(tokio::time::sleep(limits::HANDSHAKE_TIMEOUT));
     let (mut is_new, mut is_closing) = (true, false);
     loop {
