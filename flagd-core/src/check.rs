@@ -1,10 +1,22 @@
-//! placeholder: owned by core A
 //! Whether definitions hold together: references, cycles, depths.
-use std::collections::BTreeMap;
+//!
+//! A definition that is right in itself can still name a flag that is not there or close a circle of
+//! requirements. This is checked against the whole environment before a change is recorded, also when an
+//! import brings 100,000 flags, so every step is close to linear and nothing recurses along a chain.
 
-use crate::definition::{FlagDefinition, SegmentDefinition};
-use crate::key::{FlagKey, SegmentKey};
-use crate::problem::Problem;
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::definition::{Condition, FlagDefinition, SegmentDefinition, push_key};
+use crate::key::{FlagKey, SegmentKey, VariantName};
+use crate::limits;
+use crate::problem::{Problem, Problems, nearest};
+
+mod chains;
+mod warnings;
+
+use chains::{Chain, chains};
+pub use warnings::warnings;
 
 /// How the definitions of an environment look up one another.
 pub trait Definitions {
@@ -19,19 +31,178 @@ pub trait Definitions {
 }
 
 /// Checks that every reference of `flags` and `segments` resolves in `all` (which includes them), that no cycle
-/// runs through them and that no chain is too deep.
+/// runs through them and that no chain is too deep, also none that begins elsewhere and leads through them.
 #[must_use]
 pub fn check_references(
-    _flags: &BTreeMap<&FlagKey, &FlagDefinition>,
-    _segments: &BTreeMap<&SegmentKey, &SegmentDefinition>,
-    _all: &dyn Definitions,
+    flags: &BTreeMap<&FlagKey, &FlagDefinition>,
+    segments: &BTreeMap<&SegmentKey, &SegmentDefinition>,
+    all: &dyn Definitions,
 ) -> Vec<Problem> {
-    todo!()
+    let mut problems = Problems::default();
+    let guesses = Guesses { all, flags: OnceCell::new(), segments: OnceCell::new() };
+    for (key, definition) in flags {
+        check_requirements(key, definition, &guesses, &mut problems);
+        for (index, rule) in definition.rules.iter().enumerate() {
+            let path = || format!("{}.rules[{index}].if", entry_path("flags", key.as_str()));
+            check_segments(&rule.condition, &path, &guesses, &mut problems);
+        }
+    }
+    for (key, definition) in segments {
+        if let Some(condition) = &definition.condition {
+            let path = || format!("{}.if", entry_path("segments", key.as_str()));
+            check_segments(condition, &path, &guesses, &mut problems);
+        }
+    }
+    check_flag_chains(flags, all, &mut problems);
+    check_segment_chains(segments, all, &mut problems);
+    problems.into_vec()
 }
 
-/// What deserves a second look though it is allowed: a `not` around a test that no `exists` guards, a rule
-/// that can never be reached, a split arm of 0 %.
-#[must_use]
-pub fn warnings(_key: &FlagKey, _definition: &FlagDefinition) -> Vec<Problem> {
-    todo!()
+fn entry_path(kind: &str, key: &str) -> String {
+    let mut path = kind.to_owned();
+    push_key(&mut path, key);
+    path
 }
+
+/// Most unknown names for which the nearest one is looked up: each look-up reads all keys.
+const GUESSES_MAX: usize = 20;
+
+/// All names, listed when the first one is missing.
+struct Guesses<'d> {
+    all: &'d dyn Definitions,
+    flags: OnceCell<BTreeSet<&'d str>>,
+    segments: OnceCell<BTreeSet<&'d str>>,
+}
+
+impl<'d> Guesses<'d> {
+    fn missing_flag(&self, path: String, key: &FlagKey, found: usize) -> Problem {
+        let keys = self.flags.get_or_init(|| self.all.flag_keys().into_iter().collect());
+        missing("flag", path, key.as_str(), keys, found)
+    }
+
+    fn missing_segment(&self, path: String, key: &SegmentKey, found: usize) -> Problem {
+        let keys = self.segments.get_or_init(|| self.all.segment_keys().into_iter().collect());
+        missing("segment", path, key.as_str(), keys, found)
+    }
+}
+
+fn missing(what: &str, path: String, name: &str, keys: &BTreeSet<&str>, found: usize) -> Problem {
+    if keys.contains(name) {
+        let message =
+            format!("the {what} `{name}` is not understood by this version, so nothing can refer to it");
+        return Problem::new(path, message);
+    }
+    let problem = Problem::new(path, format!("there is no {what} `{name}`"));
+    let guess = if found < GUESSES_MAX { nearest(name, keys.iter().copied()) } else { None };
+    match guess {
+        Some(near) => problem.hint(format!("did you mean \"{near}\"?")),
+        None => problem,
+    }
+}
+
+fn check_requirements(
+    key: &FlagKey,
+    definition: &FlagDefinition,
+    guesses: &Guesses<'_>,
+    problems: &mut Problems,
+) {
+    for (index, requirement) in definition.requires.iter().enumerate() {
+        let path = |member: &str| format!("{}.requires[{index}].{member}", entry_path("flags", key.as_str()));
+        let Some(required) = guesses.all.flag(&requirement.flag) else {
+            problems.push(guesses.missing_flag(path("flag"), &requirement.flag, problems.count()));
+            continue;
+        };
+        for (place, name) in requirement.serves.iter().enumerate() {
+            if required.variants.contains_key(name) {
+                continue;
+            }
+            let message = format!("the flag `{}` has no variant `{name}`", requirement.flag);
+            let problem = Problem::new(path(&format!("serves[{place}]")), message);
+            problems.push(match nearest(name.as_str(), required.variants.keys().map(VariantName::as_str)) {
+                Some(near) => problem.hint(format!("did you mean \"{near}\"?")),
+                None => problem,
+            });
+        }
+    }
+}
+
+fn check_segments(
+    condition: &Condition,
+    path: &dyn Fn() -> String,
+    guesses: &Guesses<'_>,
+    problems: &mut Problems,
+) {
+    match condition {
+        Condition::All(list) | Condition::Any(list) => {
+            let word = if matches!(condition, Condition::All(_)) { "all" } else { "any" };
+            for (index, inner) in list.iter().enumerate() {
+                check_segments(inner, &|| format!("{}.{word}[{index}]", path()), guesses, problems);
+            }
+        }
+        Condition::Not(inner) => check_segments(inner, &|| format!("{}.not", path()), guesses, problems),
+        Condition::Segment(key) => {
+            if guesses.all.segment(key).is_none() {
+                let problem = guesses.missing_segment(format!("{}.segment", path()), key, problems.count());
+                problems.push(problem);
+            }
+        }
+        Condition::Time { .. } | Condition::Attribute { .. } => {}
+    }
+}
+
+fn check_flag_chains(
+    flags: &BTreeMap<&FlagKey, &FlagDefinition>,
+    all: &dyn Definitions,
+    problems: &mut Problems,
+) {
+    if flags.values().all(|definition| definition.requires.is_empty()) {
+        return;
+    }
+    // A flag that did not change can begin a chain that became too long, so all are walked.
+    let others: Vec<FlagKey> = all.flag_keys().into_iter().filter_map(|key| FlagKey::new(key).ok()).collect();
+    let next = |key: &FlagKey| -> Vec<&FlagKey> {
+        let definition = all.flag(key);
+        definition.map(|flag| flag.requires.iter().map(|each| &each.flag).collect()).unwrap_or_default()
+    };
+    let starts = flags.keys().copied().chain(&others);
+    let found = chains(starts, next, |key| flags.contains_key(key), limits::REQUIRES_DEPTH_MAX);
+    for chain in found {
+        problems.push(tell(chain, "flags", "requires", limits::REQUIRES_DEPTH_MAX, FlagKey::as_str));
+    }
+}
+
+fn check_segment_chains(
+    segments: &BTreeMap<&SegmentKey, &SegmentDefinition>,
+    all: &dyn Definitions,
+    problems: &mut Problems,
+) {
+    if segments.values().all(|definition| definition.segments().is_empty()) {
+        return;
+    }
+    let others: Vec<SegmentKey> =
+        all.segment_keys().into_iter().filter_map(|key| SegmentKey::new(key).ok()).collect();
+    let next = |key: &SegmentKey| all.segment(key).map(SegmentDefinition::segments).unwrap_or_default();
+    let starts = segments.keys().copied().chain(&others);
+    let found = chains(starts, next, |key| segments.contains_key(key), limits::SEGMENT_DEPTH_MAX);
+    for chain in found {
+        problems.push(tell(chain, "segments", "if", limits::SEGMENT_DEPTH_MAX, SegmentKey::as_str));
+    }
+}
+
+fn tell<K>(chain: Chain<'_, K>, kind: &str, member: &str, max: usize, text: impl Fn(&K) -> &str) -> Problem {
+    let (keys, message) = match &chain {
+        Chain::Cycle(keys) => (keys, "this is a cycle: "),
+        Chain::TooLong(keys) => (keys, "this chain is too long: "),
+    };
+    let names: Vec<&str> = keys.iter().map(|key| text(key)).collect();
+    let first = names.first().copied().unwrap_or_default();
+    let path = format!("{}.{member}", entry_path(kind, first));
+    let problem = Problem::new(path, format!("{message}{}", names.join(" -> ")));
+    match chain {
+        Chain::Cycle(_) => problem,
+        Chain::TooLong(_) => problem.hint(format!("at most {max} steps")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,9 +11,26 @@ use serde_json::Value;
 use crate::key::{FlagKey, RuleName, SegmentKey, VariantName};
 use crate::time::Timestamp;
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
+mod condition;
+mod flag;
+mod json;
+mod number;
 mod parse;
+mod record;
+mod schema;
+mod segment;
+mod value;
+mod words;
 
-pub use parse::{ParsedFile, parse_file, parse_flag, parse_kill, parse_segment, parse_tombstone};
+pub(crate) use condition::{compile_pattern, read_network};
+pub(crate) use json::push_key;
+pub(crate) use words::Operator;
+
+pub use parse::{ParsedFile, parse_file, parse_flag, parse_segment, parse_stored_flag, parse_stored_segment};
+pub use record::{parse_kill, parse_tombstone};
+pub use schema::schema;
 
 /// The version of the definition language that this code understands wholly.
 pub const LEVEL: u32 = 1;
@@ -97,6 +114,13 @@ impl FlagType {
             FlagType::Number => "number",
             FlagType::Json => "json",
         }
+    }
+
+    /// The type of this word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<FlagType> {
+        let all = [FlagType::Boolean, FlagType::String, FlagType::Number, FlagType::Json];
+        all.into_iter().find(|flag_type| flag_type.word() == word)
     }
 }
 

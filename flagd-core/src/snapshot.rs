@@ -1,20 +1,64 @@
-//! placeholder: owned by core B
+//! An environment at one revision, compiled for evaluation.
+//!
+//! A snapshot is immutable and answers from itself alone: one pointer swap puts a whole change in use, and
+//! whoever holds a snapshot sees one revision for as long as they like. The next snapshot is derived from the
+//! last one and shares everything that did not change, which is also how a refused definition keeps its last
+//! good version. `docs/evaluation.md` says what the answers mean; this file does not know where states come from.
+
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::context::Context;
 use crate::definition::FlagType;
-use crate::entry::EntryId;
-use crate::revision::Position;
+use crate::entry::{EntryId, EntryKind};
+use crate::revision::{Position, Revision};
 use crate::state::State;
 use crate::time::Timestamp;
 
+mod compile;
+mod condition;
+mod evaluate;
+mod explain;
+mod refusal;
+mod slots;
+mod unit;
+mod version;
+
+#[cfg(test)]
+mod tests;
+
+use compile::{Compiler, Definition, Flag, Killed, Segment};
+use evaluate::{Evaluator, Nobody};
+use refusal::Held;
+use slots::Slots;
+
 /// An environment at one revision, compiled for evaluation. Immutable; the next one is derived from it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     position: Position,
+    flags: Slots<FlagSlot>,
+    segments: Slots<SegmentSlot>,
+    /// The entries that are not in use as the state holds them.
+    held: Arc<BTreeMap<EntryId, Held>>,
+}
+
+/// What is known about a flag's name.
+#[derive(Clone, Debug, Default)]
+struct FlagSlot {
+    /// The definition in use, if any.
+    flag: Option<Arc<Flag>>,
+    kill: Option<Arc<Killed>>,
+    /// Whether the state holds a definition that is refused.
+    is_refused: bool,
+}
+
+/// What is known about a segment's name.
+#[derive(Clone, Debug, Default)]
+struct SegmentSlot {
+    segment: Option<Arc<Segment>>,
 }
 
 /// Which entries a new snapshot must look at.
@@ -72,17 +116,45 @@ pub enum Reason<'s> {
     NoUnit,
 }
 
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::NotFound => f.write_str("NotFound"),
+            Reason::Refused => f.write_str("Refused"),
+            Reason::Killed => f.write_str("Killed"),
+            Reason::Disabled => f.write_str("Disabled"),
+            Reason::Requirement(flag) => write!(f, "Requirement({flag})"),
+            Reason::Rule(name) => write!(f, "Rule({name})"),
+            Reason::Otherwise => f.write_str("Otherwise"),
+            Reason::NoUnit => f.write_str("NoUnit"),
+        }
+    }
+}
+
 impl Snapshot {
     /// A snapshot of a state, with the last good versions of entries that it may not understand.
     #[must_use]
-    pub fn build(_state: &State, _last_good: &BTreeMap<EntryId, Arc<[u8]>>) -> Snapshot {
-        todo!()
+    pub fn build(state: &State, last_good: &BTreeMap<EntryId, Arc<[u8]>>) -> Snapshot {
+        let nowhere = Position { revision: Revision::ZERO, ..state.position() };
+        let mut start = Snapshot {
+            position: nowhere,
+            flags: Slots::default(),
+            segments: Slots::default(),
+            held: Arc::default(),
+        };
+        for (id, bytes) in last_good {
+            let mut compiler = Compiler { flags: &mut start.flags, segments: &mut start.segments };
+            if let Ok(definition) = compiler.definition(id, bytes) {
+                start.put_in_use(id, Some(definition));
+            }
+        }
+        start.derive(state, Touched::All)
     }
 
     /// The snapshot of `state`, keeping what did not change, and the last good version of what is refused.
     #[must_use]
-    pub fn derive(&self, _state: &State, _touched: Touched<'_>) -> Snapshot {
-        todo!()
+    pub fn derive(&self, state: &State, touched: Touched<'_>) -> Snapshot {
+        refusal::derive(self, state, touched)
     }
 
     /// Epoch, revision and digest of the state that this snapshot was made of.
@@ -94,35 +166,100 @@ impl Snapshot {
     /// The entries that are not in use as the state holds them, by id.
     #[must_use]
     pub fn refused(&self) -> Vec<Refusal> {
-        todo!()
+        let refusal = |(id, held): (&EntryId, &Held)| Refusal {
+            id: id.clone(),
+            why: Arc::clone(&held.why),
+            last_good: self.in_use(id).map(|definition| Arc::clone(&definition.origin().bytes)),
+        };
+        self.held.iter().map(refusal).collect()
     }
 
     /// What `key` serves to `context` at `now`. Total: no panic, lock, allocation, I/O.
-    pub fn evaluate<'s>(&'s self, _key: &str, _context: &Context, _now: Timestamp) -> Evaluation<'s> {
-        todo!()
+    #[must_use]
+    #[inline]
+    pub fn evaluate<'s>(&'s self, key: &str, context: &Context, now: Timestamp) -> Evaluation<'s> {
+        self.evaluate_lazily(key, context, || now)
     }
 
-    /// Like [`Snapshot::evaluate`]; asks for the time only where a condition depends on it.
-    pub fn evaluate_lazily<'s>(&'s self, _key: &str, _context: &Context, _now: impl Fn() -> Timestamp) -> Evaluation<'s> {
-        todo!()
+    /// Like [`Snapshot::evaluate`]; asks for the time only where a condition depends on it, and then once.
+    #[must_use]
+    #[inline]
+    pub fn evaluate_lazily<'s>(
+        &'s self,
+        key: &str,
+        context: &Context,
+        now: impl Fn() -> Timestamp,
+    ) -> Evaluation<'s> {
+        let served = Evaluator::new(self, context, now, Nobody).key(key);
+        Evaluation {
+            value: served.value,
+            variant: served.variant,
+            reason: served.reason,
+            position: self.position,
+        }
     }
 
     /// The same evaluation, telling every step.
     #[must_use]
-    pub fn explain(&self, _key: &str, _context: &Context, _now: Timestamp) -> Explanation {
-        todo!()
+    pub fn explain(&self, key: &str, context: &Context, now: Timestamp) -> Explanation {
+        explain::explain(self, key, context, now)
     }
 
     /// The keys of all flags that can be evaluated, in byte order.
     #[must_use]
     pub fn flag_keys(&self) -> Vec<&str> {
-        todo!()
+        let mut keys: Vec<&str> =
+            self.flags.iter().filter(|(_, slot)| slot.can_be_evaluated()).map(|(key, _)| key).collect();
+        keys.sort_unstable();
+        keys
     }
 
     /// The type of a flag; `None` when there is no such flag or no good version of it.
     #[must_use]
-    pub fn flag_type(&self, _key: &str) -> Option<FlagType> {
-        todo!()
+    pub fn flag_type(&self, key: &str) -> Option<FlagType> {
+        let slot = self.flags.find(key)?;
+        let of_kill = || slot.kill.as_deref()?.value.as_ref().and_then(FlagType::of);
+        slot.flag.as_deref().map(|flag| flag.value_type).or_else(of_kill)
+    }
+
+    /// The definition in use under an id.
+    fn in_use(&self, id: &EntryId) -> Option<Definition> {
+        match id.kind {
+            EntryKind::FLAG => self.flags.find(&id.key)?.flag.clone().map(Definition::Flag),
+            EntryKind::SEGMENT => self.segments.find(&id.key)?.segment.clone().map(Definition::Segment),
+            _ => None,
+        }
+    }
+
+    /// Every definition in use.
+    fn all_in_use(&self) -> impl Iterator<Item = (EntryId, Definition)> {
+        let flags = self.flags.iter().filter_map(|(key, slot)| {
+            Some((EntryId::new(EntryKind::FLAG, key), Definition::Flag(slot.flag.clone()?)))
+        });
+        flags.chain(self.segments.iter().filter_map(|(key, slot)| {
+            Some((EntryId::new(EntryKind::SEGMENT, key), Definition::Segment(slot.segment.clone()?)))
+        }))
+    }
+
+    /// Puts a definition in use, or none.
+    fn put_in_use(&mut self, id: &EntryId, definition: Option<Definition>) {
+        let (flag, segment) = match definition {
+            Some(Definition::Flag(flag)) => (Some(flag), None),
+            Some(Definition::Segment(segment)) => (None, Some(segment)),
+            None => (None, None),
+        };
+        match id.kind {
+            EntryKind::FLAG => self.flags.change(&id.key, |slot| slot.flag = flag),
+            EntryKind::SEGMENT => self.segments.change(&id.key, |slot| slot.segment = segment),
+            _ => {}
+        }
+    }
+}
+
+impl FlagSlot {
+    /// A kill that knows its value answers even where there is no definition.
+    fn can_be_evaluated(&self) -> bool {
+        self.flag.is_some() || self.kill.as_deref().is_some_and(|kill| kill.value.is_some())
     }
 }
 

@@ -1,0 +1,324 @@
+//! A definition as it runs: names are numbers, shares are points, and whatever can be decided once is decided.
+//!
+//! Compiling only refuses what cannot run at all; whether the references hold is the business of `refusal`,
+//! because it depends on the other definitions. A definition refers to flags and segments by their slots, so
+//! that replacing one of these does not touch it.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use serde_json::Value;
+
+use crate::definition::{
+    self, FlagDefinition, FlagType, Kill, Layout, SegmentDefinition, Stretch, Switch, parse_flag,
+    parse_segment,
+};
+use crate::entry::{EntryId, EntryKind};
+use crate::key::{FlagKey, SegmentKey, VariantName};
+use crate::problem::Problem;
+use crate::split::{LINE, Point, Seed, join, lay};
+use crate::time::Timestamp;
+
+use super::condition::{Path, Test};
+use super::explain;
+use super::slots::{Slot, Slots};
+use super::{FlagSlot, SegmentSlot};
+
+/// A flag, as it runs.
+#[derive(Debug)]
+pub(super) struct Flag {
+    pub(super) seed: Seed,
+    /// What is served when no rule holds.
+    pub(super) otherwise: Serve,
+    pub(super) variants: Box<[Variant]>,
+    pub(super) off_variant: u32,
+    pub(super) switch: Switch,
+    pub(super) requires: Box<[Requirement]>,
+    pub(super) rules: Box<[Rule]>,
+    pub(super) value_type: FlagType,
+    pub(super) origin: Origin,
+}
+
+/// What a definition was made of, and what it needs.
+#[derive(Debug)]
+pub(super) struct Origin {
+    /// The stored bytes.
+    pub(super) bytes: Arc<[u8]>,
+    /// The flags and segments that it refers to, each once.
+    pub(super) uses: Box<[EntryId]>,
+}
+
+#[derive(Debug)]
+pub(super) struct Variant {
+    pub(super) name: Box<str>,
+    pub(super) value: Value,
+}
+
+#[derive(Debug)]
+pub(super) struct Requirement {
+    pub(super) flag: Slot,
+    pub(super) key: Box<str>,
+    /// Names, not numbers: the required flag may change its variants without touching its users.
+    pub(super) serves: Box<[Box<str>]>,
+}
+
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) name: Box<str>,
+    pub(super) condition: Condition,
+    pub(super) serve: Serve,
+}
+
+/// What is served at one place; variants are positions in [`Flag::variants`].
+#[derive(Debug)]
+pub(super) enum Serve {
+    Variant(u32),
+    Split(Split),
+}
+
+/// A line with at least two owners. The first stretch lies here, not behind a pointer: with it alone every
+/// on/off split is decided.
+#[derive(Debug)]
+pub(super) struct Split {
+    pub(super) first: Arm,
+    /// Everything past the last arm with an end.
+    pub(super) last: u32,
+    pub(super) middle: Box<[Arm]>,
+    pub(super) by: Option<Box<Path>>,
+}
+
+/// A stretch of the line, up to (not with) its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arm {
+    pub(super) end: Point,
+    pub(super) variant: u32,
+}
+
+impl Split {
+    /// Who owns a point.
+    #[inline]
+    pub(super) fn owner(&self, point: Point) -> u32 {
+        if point < self.first.end {
+            return self.first.variant;
+        }
+        let past = self.middle.partition_point(|arm| arm.end <= point);
+        self.middle.get(past).map_or(self.last, |arm| arm.variant)
+    }
+}
+
+/// A segment, as it runs.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) by: Option<Path>,
+    pub(super) include: Units,
+    pub(super) exclude: Units,
+    pub(super) condition: Option<Condition>,
+    pub(super) origin: Origin,
+}
+
+/// Listed units.
+pub(super) type Units = HashSet<Box<str>, FixedState>;
+
+/// A condition, as it runs.
+#[derive(Debug)]
+pub(super) enum Condition {
+    All(Box<[Condition]>),
+    Any(Box<[Condition]>),
+    Not(Box<Condition>),
+    Segment { slot: Slot, key: Box<str> },
+    Time { after: Option<Timestamp>, before: Option<Timestamp> },
+    Attribute { path: Path, test: Test, described: Box<str> },
+}
+
+/// A kill, as it is obeyed: its own value counts, whatever the definition says.
+#[derive(Debug)]
+pub(super) struct Killed {
+    pub(super) variant: Option<Box<str>>,
+    pub(super) value: Option<Value>,
+}
+
+impl From<Kill> for Killed {
+    fn from(kill: Kill) -> Killed {
+        Killed { variant: kill.off_variant.map(|name| name.as_str().into()), value: kill.value }
+    }
+}
+
+/// A compiled definition.
+#[derive(Clone, Debug)]
+pub(super) enum Definition {
+    Flag(Arc<Flag>),
+    Segment(Arc<Segment>),
+}
+
+impl Definition {
+    pub(super) fn origin(&self) -> &Origin {
+        match self {
+            Definition::Flag(flag) => &flag.origin,
+            Definition::Segment(segment) => &segment.origin,
+        }
+    }
+}
+
+/// Gives names their slots while definitions are compiled.
+pub(super) struct Compiler<'a> {
+    pub(super) flags: &'a mut Slots<FlagSlot>,
+    pub(super) segments: &'a mut Slots<SegmentSlot>,
+}
+
+impl Compiler<'_> {
+    /// Reads and compiles one stored entry; the error is a sentence.
+    pub(super) fn definition(&mut self, id: &EntryId, bytes: &Arc<[u8]>) -> Result<Definition, String> {
+        let text = std::str::from_utf8(bytes).map_err(|error| format!("it is not UTF-8: {error}"))?;
+        match id.kind {
+            EntryKind::FLAG => {
+                let key = FlagKey::new(&id.key).map_err(|error| error.to_string())?;
+                let definition = parse_flag(&key, text).map_err(|problems| sentence(&problems))?;
+                self.flag(&definition, bytes).map(|flag| Definition::Flag(Arc::new(flag)))
+            }
+            EntryKind::SEGMENT => {
+                let key = SegmentKey::new(&id.key).map_err(|error| error.to_string())?;
+                let definition = parse_segment(&key, text).map_err(|problems| sentence(&problems))?;
+                self.segment(&definition, bytes).map(|segment| Definition::Segment(Arc::new(segment)))
+            }
+            kind => Err(format!("kind {} is not known to this version", kind.number())),
+        }
+    }
+
+    fn flag(&mut self, definition: &FlagDefinition, bytes: &Arc<[u8]>) -> Result<Flag, String> {
+        let mut uses = BTreeSet::new();
+        let variants = definition
+            .variants
+            .iter()
+            .map(|(name, value)| Variant { name: name.as_str().into(), value: value.clone() })
+            .collect();
+        let rules = definition
+            .rules
+            .iter()
+            .map(|rule| {
+                Ok(Rule {
+                    name: rule.name.as_str().into(),
+                    condition: self.condition(&rule.condition, &mut uses)?,
+                    serve: serve(definition, &rule.serve)?,
+                })
+            })
+            .collect::<Result<_, String>>()?;
+        let requires = definition
+            .requires
+            .iter()
+            .map(|requirement| {
+                uses.insert(EntryId::flag(&requirement.flag));
+                Requirement {
+                    flag: self.flags.intern(requirement.flag.as_str()),
+                    key: requirement.flag.as_str().into(),
+                    serves: requirement.serves.iter().map(|name| name.as_str().into()).collect(),
+                }
+            })
+            .collect();
+        Ok(Flag {
+            seed: Seed::of(&definition.salt),
+            otherwise: serve(definition, &definition.otherwise)?,
+            variants,
+            off_variant: position(definition, &definition.off_variant)?,
+            switch: definition.switch,
+            requires,
+            rules,
+            value_type: definition.flag_type(),
+            origin: Origin { bytes: Arc::clone(bytes), uses: uses.into_iter().collect() },
+        })
+    }
+
+    fn segment(&mut self, definition: &SegmentDefinition, bytes: &Arc<[u8]>) -> Result<Segment, String> {
+        let mut uses = BTreeSet::new();
+        let condition = match &definition.condition {
+            Some(condition) => Some(self.condition(condition, &mut uses)?),
+            None => None,
+        };
+        Ok(Segment {
+            by: definition.by.as_deref().map(Path::of),
+            include: definition.include.iter().cloned().collect(),
+            exclude: definition.exclude.iter().cloned().collect(),
+            condition,
+            origin: Origin { bytes: Arc::clone(bytes), uses: uses.into_iter().collect() },
+        })
+    }
+
+    fn condition(
+        &mut self,
+        condition: &definition::Condition,
+        uses: &mut BTreeSet<EntryId>,
+    ) -> Result<Condition, String> {
+        let mut list = |conditions: &[definition::Condition]| {
+            conditions.iter().map(|condition| self.condition(condition, uses)).collect::<Result<_, _>>()
+        };
+        Ok(match condition {
+            definition::Condition::All(conditions) => Condition::All(list(conditions)?),
+            definition::Condition::Any(conditions) => Condition::Any(list(conditions)?),
+            definition::Condition::Not(condition) => {
+                Condition::Not(Box::new(self.condition(condition, uses)?))
+            }
+            definition::Condition::Segment(key) => {
+                uses.insert(EntryId::segment(key));
+                Condition::Segment { slot: self.segments.intern(key.as_str()), key: key.as_str().into() }
+            }
+            definition::Condition::Time { after, before } => {
+                Condition::Time { after: *after, before: *before }
+            }
+            definition::Condition::Attribute { attribute, test } => Condition::Attribute {
+                path: Path::of(attribute),
+                test: Test::of(test)?,
+                described: explain::test(attribute, test).into(),
+            },
+        })
+    }
+}
+
+fn serve(definition: &FlagDefinition, serve: &definition::Serve) -> Result<Serve, String> {
+    let split = match serve {
+        definition::Serve::Variant(name) => return Ok(Serve::Variant(position(definition, name)?)),
+        definition::Serve::Split(split) => split,
+    };
+    let stretches = match &split.layout {
+        Layout::Stretches(stretches) => join(stretches.clone()),
+        Layout::Shares(shares) => lay(shares, &definition.off_variant),
+    };
+    let mut arms = arms(definition, &stretches)?;
+    let Some(last) = arms.pop().filter(|last| last.end == Point(LINE)) else {
+        return Err("the shares of a split do not sum to 100 %".into());
+    };
+    // Who owns the whole line needs no unit.
+    let Some((first, middle)) = arms.split_first() else { return Ok(Serve::Variant(last.variant)) };
+    Ok(Serve::Split(Split {
+        first: *first,
+        last: last.variant,
+        middle: middle.into(),
+        by: split.by.as_deref().map(|by| Box::new(Path::of(by))),
+    }))
+}
+
+fn arms(definition: &FlagDefinition, stretches: &[Stretch]) -> Result<Vec<Arm>, String> {
+    let mut end = 0_u32;
+    stretches
+        .iter()
+        .map(|stretch| {
+            end = end.saturating_add(stretch.length.0);
+            Ok(Arm { end: Point(end), variant: position(definition, &stretch.variant)? })
+        })
+        .collect()
+}
+
+fn position(definition: &FlagDefinition, name: &VariantName) -> Result<u32, String> {
+    let place = definition.variants.keys().position(|known| known == name);
+    place
+        .and_then(|place| u32::try_from(place).ok())
+        .ok_or_else(|| format!("`{name}` is not one of its variants"))
+}
+
+/// The first problem, and how many more there are.
+fn sentence(problems: &[Problem]) -> String {
+    match problems {
+        [] => "it is not understood".into(),
+        [only] => only.to_string(),
+        [first, more @ ..] => format!("{first} (and {} more)", more.len()),
+    }
+}

@@ -1,0 +1,270 @@
+//! What a flag serves: `docs/evaluation.md` as code, in the same order.
+//!
+//! The evaluator is total. It borrows everything, so it neither allocates nor counts references; it walks a
+//! bounded number of flags and segments, so that even forged definitions that refer to one another in a circle
+//! come to an end. An observer is told every step; the one that does not listen costs nothing.
+
+use std::cell::Cell;
+
+use serde_json::Value;
+
+use crate::context::Context;
+use crate::definition::Switch;
+use crate::split::Point;
+use crate::time::Timestamp;
+
+use super::compile::{Condition, Flag, Killed, Requirement, Rule, Segment, Serve, Split};
+use super::explain as say;
+use super::unit::{Buffer, unit};
+use super::{FlagSlot, Reason, Snapshot};
+
+/// The longest chain of requirements, or of segments, that is followed; the writer's limit is far below. A link
+/// beyond it does not hold.
+const DEPTH_MAX: u32 = 32;
+
+/// How many requirements and segments one evaluation looks at; what comes after does not hold. Without this
+/// bound a few hundred flags that all require one another's neighbours would take for ever.
+const VISITS_MAX: u32 = 10_000;
+
+/// Told about each step. Both closures make sentences and are not called by whoever does not listen.
+pub(super) trait Observer {
+    /// Something is about to be looked at.
+    fn open(&mut self, what: impl FnOnce() -> String);
+    /// What came out of what was opened last.
+    fn close(&mut self, outcome: impl FnOnce() -> String);
+}
+
+/// Does not listen.
+pub(super) struct Nobody;
+
+impl Observer for Nobody {
+    #[inline]
+    fn open(&mut self, _: impl FnOnce() -> String) {}
+    #[inline]
+    fn close(&mut self, _: impl FnOnce() -> String) {}
+}
+
+/// What a flag serves, before the position is put to it.
+#[derive(Clone, Copy)]
+pub(super) struct Served<'s> {
+    pub(super) value: Option<&'s Value>,
+    pub(super) variant: Option<&'s str>,
+    pub(super) reason: Reason<'s>,
+}
+
+/// One evaluation on its way.
+pub(super) struct Evaluator<'r, 's, N, O> {
+    snapshot: &'s Snapshot,
+    context: &'r Context,
+    now: N,
+    /// The time, once it was asked for: one evaluation sees one moment.
+    asked: Cell<Option<Timestamp>>,
+    visits: u32,
+    pub(super) observer: O,
+}
+
+impl<'r, 's, N: Fn() -> Timestamp, O: Observer> Evaluator<'r, 's, N, O> {
+    #[inline]
+    pub(super) fn new(snapshot: &'s Snapshot, context: &'r Context, now: N, observer: O) -> Self {
+        Evaluator { snapshot, context, now, asked: Cell::new(None), visits: 0, observer }
+    }
+
+    /// No such flag, killed, disabled, a requirement not met, the first rule that holds, else `otherwise`.
+    #[inline]
+    pub(super) fn key(&mut self, key: &str) -> Served<'s> {
+        match self.snapshot.flags.find(key) {
+            Some(slot) => self.slot(slot, 0),
+            None => nothing(Reason::NotFound),
+        }
+    }
+
+    #[inline]
+    fn slot(&mut self, slot: &'s FlagSlot, depth: u32) -> Served<'s> {
+        if let Some(kill) = slot.kill.as_deref() {
+            return kill.serve(slot.flag.as_deref());
+        }
+        match slot.flag.as_deref() {
+            Some(flag) => self.flag(flag, depth),
+            None if slot.is_refused => nothing(Reason::Refused),
+            None => nothing(Reason::NotFound),
+        }
+    }
+
+    #[inline]
+    fn flag(&mut self, flag: &'s Flag, depth: u32) -> Served<'s> {
+        if flag.switch == Switch::Disabled {
+            return flag.off(Reason::Disabled);
+        }
+        for requirement in &flag.requires {
+            if !self.requirement(requirement, depth) {
+                return flag.off(Reason::Requirement(&requirement.key));
+            }
+        }
+        let mut rules = flag.rules.iter();
+        for rule in rules.by_ref() {
+            if self.rule(rule) {
+                let served = self.serve(flag, &rule.serve, Reason::Rule(&rule.name));
+                self.not_reached(rules);
+                return served;
+            }
+        }
+        self.serve(flag, &flag.otherwise, Reason::Otherwise)
+    }
+
+    fn requirement(&mut self, requirement: &'s Requirement, depth: u32) -> bool {
+        self.observer.open(|| say::requirement(requirement));
+        let served = match self.snapshot.flags.at(requirement.flag) {
+            Some(slot) if self.may_visit(depth) => self.slot(slot, depth + 1),
+            _ => nothing(Reason::NotFound),
+        };
+        let met =
+            served.variant.is_some_and(|variant| requirement.serves.iter().any(|name| **name == *variant));
+        self.observer.close(|| say::requirement_outcome(&served, met));
+        met
+    }
+
+    #[inline]
+    fn rule(&mut self, rule: &'s Rule) -> bool {
+        self.observer.open(|| say::rule(rule));
+        let held = self.condition(&rule.condition, 0);
+        self.observer.close(|| say::held(held));
+        held
+    }
+
+    fn not_reached(&mut self, rules: impl Iterator<Item = &'s Rule>) {
+        for rule in rules {
+            self.observer.open(|| say::rule(rule));
+            self.observer.close(say::not_reached);
+        }
+    }
+
+    /// `depth` counts segments, not conditions: conditions are as deep as their definition is.
+    fn condition(&mut self, condition: &'s Condition, depth: u32) -> bool {
+        match condition {
+            Condition::Attribute { path, test, described } => {
+                let found = path.find(self.context);
+                let held = test.holds(found);
+                self.observer.open(|| described.to_string());
+                self.observer.close(|| say::attribute_outcome(path, found, held));
+                held
+            }
+            Condition::All(conditions) => {
+                self.observer.open(say::all);
+                let held = conditions.iter().all(|condition| self.condition(condition, depth));
+                self.observer.close(|| say::held(held));
+                held
+            }
+            Condition::Any(conditions) => {
+                self.observer.open(say::any);
+                let held = conditions.iter().any(|condition| self.condition(condition, depth));
+                self.observer.close(|| say::held(held));
+                held
+            }
+            Condition::Not(condition) => {
+                self.observer.open(say::not);
+                let held = !self.condition(condition, depth);
+                self.observer.close(|| say::held(held));
+                held
+            }
+            Condition::Segment { slot, key } => {
+                self.observer.open(|| say::segment(key));
+                let segment = self.snapshot.segments.at(*slot).and_then(|slot| slot.segment.as_deref());
+                match segment {
+                    Some(segment) if self.may_visit(depth) => self.segment(segment, depth + 1),
+                    _ => {
+                        self.observer.close(|| say::no_such_segment(segment.is_some()));
+                        false
+                    }
+                }
+            }
+            Condition::Time { after, before } => self.time(*after, *before),
+        }
+    }
+
+    /// In `exclude`: out. Else in `include`: in. Else whatever the condition says; without one: out.
+    fn segment(&mut self, segment: &'s Segment, depth: u32) -> bool {
+        let mut buffer = Buffer::default();
+        let unit = unit(self.context, segment.by.as_ref(), &mut buffer);
+        if unit.is_some_and(|unit| segment.exclude.contains(unit)) {
+            self.observer.close(|| say::listed(unit, "exclude"));
+            return false;
+        }
+        if unit.is_some_and(|unit| segment.include.contains(unit)) {
+            self.observer.close(|| say::listed(unit, "include"));
+            return true;
+        }
+        let held = segment.condition.as_ref().is_some_and(|condition| self.condition(condition, depth));
+        self.observer.close(|| say::not_listed(segment, unit, held));
+        held
+    }
+
+    fn time(&mut self, after: Option<Timestamp>, before: Option<Timestamp>) -> bool {
+        let now = self.asked.get().unwrap_or_else(|| (self.now)());
+        self.asked.set(Some(now));
+        let held = after.is_none_or(|after| now >= after) && before.is_none_or(|before| now < before);
+        self.observer.open(|| say::time(after, before));
+        self.observer.close(|| say::time_outcome(now, held));
+        held
+    }
+
+    #[inline]
+    fn serve(&mut self, flag: &'s Flag, serve: &'s Serve, reason: Reason<'s>) -> Served<'s> {
+        match serve {
+            Serve::Variant(variant) => flag.serve(*variant, reason),
+            Serve::Split(split) => self.split(flag, split, reason),
+        }
+    }
+
+    #[inline]
+    fn split(&mut self, flag: &'s Flag, split: &'s Split, reason: Reason<'s>) -> Served<'s> {
+        self.observer.open(|| say::split(split));
+        let mut buffer = Buffer::default();
+        let Some(unit) = unit(self.context, split.by.as_deref(), &mut buffer) else {
+            self.observer.close(|| say::no_unit(split));
+            return flag.off(Reason::NoUnit);
+        };
+        let point = Point::of(flag.seed, unit);
+        let served = flag.serve(split.owner(point), reason);
+        self.observer.close(|| say::point(split, unit, point, served.variant));
+        served
+    }
+
+    fn may_visit(&mut self, depth: u32) -> bool {
+        self.visits = self.visits.saturating_add(1);
+        depth < DEPTH_MAX && self.visits <= VISITS_MAX
+    }
+}
+
+impl Killed {
+    /// The value that the kill itself names; else the off variant of whatever definition is in use.
+    #[cold]
+    fn serve<'s>(&'s self, flag: Option<&'s Flag>) -> Served<'s> {
+        match (&self.value, flag) {
+            (Some(value), _) => {
+                Served { value: Some(value), variant: self.variant.as_deref(), reason: Reason::Killed }
+            }
+            (None, Some(flag)) => flag.off(Reason::Killed),
+            (None, None) => nothing(Reason::Killed),
+        }
+    }
+}
+
+impl Flag {
+    #[inline]
+    fn serve<'s>(&'s self, variant: u32, reason: Reason<'s>) -> Served<'s> {
+        match self.variants.get(variant as usize) {
+            Some(variant) => Served { value: Some(&variant.value), variant: Some(&variant.name), reason },
+            None => nothing(reason),
+        }
+    }
+
+    #[inline]
+    pub(super) fn off<'s>(&'s self, reason: Reason<'s>) -> Served<'s> {
+        self.serve(self.off_variant, reason)
+    }
+}
+
+#[inline]
+pub(super) fn nothing(reason: Reason<'_>) -> Served<'_> {
+    Served { value: None, variant: None, reason }
+}
