@@ -36,10 +36,9 @@ pub fn write_flag(key: &FlagKey, definition: &FlagDefinition, form: Form) -> Str
     writer.object(|w| {
         w.member("variants", |w| {
             w.object(|w| {
-                definition
-                    .variants
-                    .iter()
-                    .for_each(|(name, value)| w.member(name.as_str(), |w| w.value(value)))
+                for (name, value) in &definition.variants {
+                    w.member(name.as_str(), |w| w.value(value));
+                }
             });
         });
         w.member("offVariant", |w| w.string(definition.off_variant.as_str()));
@@ -54,7 +53,7 @@ pub fn write_flag(key: &FlagKey, definition: &FlagDefinition, form: Form) -> Str
         }
         if !definition.rules.is_empty() {
             w.member("rules", |w| {
-                w.list(&definition.rules, |w, each| rule(w, each, &definition.off_variant, form))
+                w.list(&definition.rules, |w, each| rule(w, each, &definition.off_variant, form));
             });
         }
         w.member("otherwise", |w| serve(w, &definition.otherwise, &definition.off_variant, form));
@@ -236,7 +235,9 @@ fn serve(w: &mut Writer, serve: &Serve, off_variant: &VariantName, form: Form) {
 fn split_layout(w: &mut Writer, split: &Split, off_variant: &VariantName, form: Form) {
     let object = |w: &mut Writer, shares: &std::collections::BTreeMap<VariantName, Ppm>| {
         w.object(|w| {
-            shares.iter().for_each(|(name, share)| w.member(name.as_str(), |w| w.raw(&percent(*share))))
+            for (name, share) in shares {
+                w.member(name.as_str(), |w| w.raw(&percent(*share)));
+            }
         });
     };
     match &split.layout {
@@ -279,8 +280,8 @@ fn condition(w: &mut Writer, each: &Condition) {
 
 fn write_test(w: &mut Writer, test: &Test) {
     let texts = |w: &mut Writer, list: &[Box<str>]| match list {
-        [text] => w.string(text),
-        list => w.list(list, |w, text| w.string(text)),
+        [only] => w.string(only),
+        list => w.list(list, |w, each| w.string(each)),
     };
     w.member(test.operator().name(), |w| match test {
         Test::Equals(operand, _) => scalar(w, operand),
@@ -288,7 +289,7 @@ fn write_test(w: &mut Writer, test: &Test) {
         Test::StartsWith(list, _) | Test::EndsWith(list, _) | Test::Contains(list, _) | Test::Cidr(list) => {
             texts(w, list);
         }
-        Test::Matches(text) | Test::Semver(text) => w.string(text),
+        Test::Matches(written) | Test::Semver(written) => w.string(written),
         Test::LessThan(bound) | Test::AtMost(bound) | Test::GreaterThan(bound) | Test::AtLeast(bound) => {
             w.number(*bound);
         }

@@ -74,7 +74,7 @@ struct Guesses<'d> {
     segments: OnceCell<BTreeSet<&'d str>>,
 }
 
-impl<'d> Guesses<'d> {
+impl Guesses<'_> {
     fn missing_flag(&self, path: String, key: &FlagKey, found: usize) -> Problem {
         let keys = self.flags.get_or_init(|| self.all.flag_keys().into_iter().collect());
         missing("flag", path, key.as_str(), keys, found)
@@ -167,7 +167,7 @@ fn check_flag_chains(
     let starts = flags.keys().copied().chain(&others);
     let found = chains(starts, next, |key| flags.contains_key(key), limits::REQUIRES_DEPTH_MAX);
     for chain in found {
-        problems.push(tell(chain, "flags", "requires", limits::REQUIRES_DEPTH_MAX, FlagKey::as_str));
+        problems.push(tell(&chain, "flags", "requires", limits::REQUIRES_DEPTH_MAX, FlagKey::as_str));
     }
 }
 
@@ -185,12 +185,12 @@ fn check_segment_chains(
     let starts = segments.keys().copied().chain(&others);
     let found = chains(starts, next, |key| segments.contains_key(key), limits::SEGMENT_DEPTH_MAX);
     for chain in found {
-        problems.push(tell(chain, "segments", "if", limits::SEGMENT_DEPTH_MAX, SegmentKey::as_str));
+        problems.push(tell(&chain, "segments", "if", limits::SEGMENT_DEPTH_MAX, SegmentKey::as_str));
     }
 }
 
-fn tell<K>(chain: Chain<'_, K>, kind: &str, member: &str, max: usize, text: impl Fn(&K) -> &str) -> Problem {
-    let (keys, message) = match &chain {
+fn tell<K>(chain: &Chain<'_, K>, kind: &str, member: &str, max: usize, text: impl Fn(&K) -> &str) -> Problem {
+    let (keys, message) = match chain {
         Chain::Cycle(keys) => (keys, "this is a cycle: "),
         Chain::TooLong(keys) => (keys, "this chain is too long: "),
     };

@@ -24,7 +24,6 @@ mod segment;
 mod value;
 mod words;
 
-pub(crate) use condition::{compile_pattern, read_network};
 pub(crate) use json::push_key;
 pub(crate) use words::Operator;
 

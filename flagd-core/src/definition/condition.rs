@@ -9,11 +9,11 @@ use crate::limits;
 use crate::problem::nearest;
 use crate::time::Timestamp;
 
-/// Compiles a pattern of `matches` within the limits; the only way from a pattern's text to a regex.
+/// Compiles a pattern of `matches` within the limits.
 ///
 /// # Errors
 /// A sentence that says what is wrong with the pattern.
-pub(crate) fn compile_pattern(pattern: &str) -> Result<regex::Regex, String> {
+fn compile_pattern(pattern: &str) -> Result<regex::Regex, String> {
     let built = regex::RegexBuilder::new(pattern).size_limit(limits::REGEX_COMPILED_MAX_BYTES).build();
     built.map_err(|error| match error {
         regex::Error::CompiledTooBig(limit) => {
@@ -28,8 +28,8 @@ pub(crate) fn compile_pattern(pattern: &str) -> Result<regex::Regex, String> {
     })
 }
 
-/// Reads a network, or an address as the network of that one address; the only way from text to a network.
-pub(crate) fn read_network(text: &str) -> Option<ipnet::IpNet> {
+/// Reads a network, or an address as the network of that one address.
+fn read_network(text: &str) -> Option<ipnet::IpNet> {
     let network = text.parse::<ipnet::IpNet>();
     network.or_else(|_| text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from)).ok()
 }

@@ -152,13 +152,12 @@ impl<'a> Reader<'a> {
     }
 
     fn unknown_variant(&mut self, at: &At<'_, 'a>, place: &'a str, text: &str, variants: &Variants) {
-        let hint = match nearest(text, variants.keys().map(VariantName::as_str)) {
-            Some(name) => format!("did you mean \"{name}\"?"),
-            None => {
-                let names: Vec<&str> = variants.keys().take(10).map(VariantName::as_str).collect();
-                let more = if variants.len() > names.len() { " ..." } else { "" };
-                format!("its variants are {}{more}", listed(&names))
-            }
+        let hint = if let Some(name) = nearest(text, variants.keys().map(VariantName::as_str)) {
+            format!("did you mean \"{name}\"?")
+        } else {
+            let names: Vec<&str> = variants.keys().take(10).map(VariantName::as_str).collect();
+            let more = if variants.len() > names.len() { " ..." } else { "" };
+            format!("its variants are {}{more}", listed(&names))
         };
         self.note(at, place, format!("the flag has no variant `{text}`"), Some(hint));
     }
@@ -280,19 +279,16 @@ impl<'a> Reader<'a> {
         let share = self.share(&at);
         let variants = variants?;
         let [on, off] = ["on", "off"].map(|name| variants.get_key_value(name));
-        match (variants.len(), on, off) {
-            (2, Some((on, Value::Bool(true))), Some((off, Value::Bool(false)))) => {
-                let share = share?;
-                let rest = Ppm(LINE.saturating_sub(share.0));
-                let shares = BTreeMap::from([(on.clone(), share), (off.clone(), rest)]);
-                Some(Serve::Split(Split { layout: Layout::Shares(shares), by: None }))
-            }
-            _ => {
-                let message = "`rollout` is only for flags with the variants on (true) and off (false)";
-                self.problem_hint(&at, message, "state \"otherwise\": {\"split\": {...}}");
-                None
-            }
-        }
+        let (2, Some((on, Value::Bool(true))), Some((off, Value::Bool(false)))) = (variants.len(), on, off)
+        else {
+            let message = "`rollout` is only for flags with the variants on (true) and off (false)";
+            self.problem_hint(&at, message, "state \"otherwise\": {\"split\": {...}}");
+            return None;
+        };
+        let share = share?;
+        let rest = Ppm(LINE.saturating_sub(share.0));
+        let shares = BTreeMap::from([(on.clone(), share), (off.clone(), rest)]);
+        Some(Serve::Split(Split { layout: Layout::Shares(shares), by: None }))
     }
 
     /// A variant's name, or a split.

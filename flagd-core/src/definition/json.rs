@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -101,7 +101,7 @@ impl fmt::Display for At<'_, '_> {
             match at.segment {
                 Segment::Root => {}
                 Segment::Key(name) => push_key(&mut path, name),
-                Segment::Index(index) => path.push_str(&format!("[{index}]")),
+                Segment::Index(index) => write!(path, "[{index}]")?,
             }
         }
         f.write_str(&path)
@@ -113,7 +113,8 @@ pub(crate) fn push_key(path: &mut String, name: &str) {
     let plain =
         !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '$'));
     if !plain {
-        path.push_str(&format!("[{name:?}]"));
+        // Writing to a String does not fail.
+        let _ = write!(path, "[{name:?}]");
         return;
     }
     if !path.is_empty() {

@@ -107,15 +107,14 @@ impl<'a> Reader<'a> {
                 "an object of flags by key",
                 limits::FLAGS_MAX,
                 FlagKey::new,
-                |r, at, key| r.written_flag(at, key),
+                Self::written_flag,
             )?;
         }
         if let Some(text) = object.get("segments") {
             let at = at.key("segments", text);
             let what = "an object of segments by key";
-            file.segments = self.named(&at, what, limits::SEGMENTS_MAX, SegmentKey::new, |r, at, key| {
-                r.written_segment(at, key)
-            })?;
+            file.segments =
+                self.named(&at, what, limits::SEGMENTS_MAX, SegmentKey::new, Self::written_segment)?;
         }
         Some(file)
     }

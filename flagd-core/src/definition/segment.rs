@@ -83,6 +83,7 @@ impl<'a> Reader<'a> {
         Some(About { description: description?, owner: owner?, tags: tags?, metadata: metadata? })
     }
 
+    #[expect(clippy::option_option, reason = "outside: whether it is right; inside: whether it is stated")]
     fn optional_text(
         &mut self,
         at: &At<'_, 'a>,
