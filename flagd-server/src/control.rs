@@ -23,6 +23,8 @@ mod answer;
 mod change;
 mod changed;
 mod clients;
+mod definitions;
+mod diff;
 mod edit;
 mod environments;
 mod error;
@@ -42,7 +44,6 @@ mod watch;
 mod tests;
 
 pub use error::ControlError;
-pub use export::Export;
 pub use wait::Waiting;
 pub use watch::Watching;
 

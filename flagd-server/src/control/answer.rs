@@ -18,7 +18,7 @@ use flagd_proto::convert::{self, admin as convert_admin};
 
 use super::change::position_after;
 use super::edit::Wanted;
-use super::request::{Operation, Wish};
+use super::request::Wish;
 use super::{ControlError, operation};
 
 /// Most items of one list in an answer.
@@ -101,17 +101,13 @@ pub(super) fn plan(
         drift: plan.drift.iter().take(LISTED_MAX).map(convert_admin::drift_to_wire).collect(),
         consequences: plan.consequences.iter().take(LISTED_MAX).map(convert_admin::consequence_to_wire).collect(),
         touched: touched(state, &plan.writes),
-        undo: if plan.writes.is_empty() { String::new() } else { undo(state, &edit, &plan) },
+        undo: edit::undo(&edit, &plan, state).unwrap_or_default(),
         time_ms: u64::try_from(author.now.as_millis()).unwrap_or(0),
         server,
         movement: convert_admin::movement_to_wire(movement).into(),
     };
     let level = level(&plan.writes);
     Ok(Planned { answer: bounded(answer), plan, level, remembers })
-}
-
-fn undo(state: &State, edit: &Edit, plan: &Plan) -> String {
-    edit::undo(state, edit, plan).unwrap_or_default()
 }
 
 /// The entries that an edit is about, whether it writes them or not.
@@ -245,16 +241,4 @@ fn halve<T>(list: &mut Vec<T>) -> usize {
     let gone = list.len() - kept;
     list.truncate(kept);
     gone
-}
-
-/// The flags and segments of an operation on definitions, for a person who reads the history.
-#[cfg(test)]
-pub(super) fn names_of(operation: &Operation) -> Vec<String> {
-    match operation {
-        Operation::Put { file, .. } | Operation::Apply { file, .. } => {
-            let edit = Edit::Put { file: file.clone(), mode: edit::PutMode::CreateOrReplace };
-            subjects(&edit).iter().map(definition_name).collect()
-        }
-        _ => Vec::new(),
-    }
 }
