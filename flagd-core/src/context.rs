@@ -93,7 +93,10 @@ impl Context {
     /// A sentence when the value is no object or `targetingKey` is neither a string nor a whole number.
     pub fn from_json(value: &serde_json::Value) -> Result<Context, String> {
         let serde_json::Value::Object(members) = value else {
-            return Err("a context is a JSON object such as {\"targetingKey\": \"user-1\", \"country\": \"DE\"}".into());
+            return Err(
+                "a context is a JSON object such as {\"targetingKey\": \"user-1\", \"country\": \"DE\"}"
+                    .into(),
+            );
         };
         let mut context = Context::anonymous();
         for (name, member) in members {
@@ -103,7 +106,9 @@ impl Context {
             }
             context.targeting_key = match member {
                 serde_json::Value::Null => None,
-                serde_json::Value::String(text) => Some(text.as_str().into()).filter(|t: &Box<str>| !t.is_empty()),
+                serde_json::Value::String(text) => {
+                    Some(text.as_str().into()).filter(|t: &Box<str>| !t.is_empty())
+                }
                 serde_json::Value::Number(number) if !number.is_f64() => Some(number.to_string().into()),
                 _ => return Err("`targetingKey` must be a string or a whole number".into()),
             };
@@ -215,7 +220,9 @@ impl IntoAttribute for &serde_json::Value {
                 (None, None) => return None,
             },
             Value::String(v) => Attribute::String(v.as_str().into()),
-            Value::Array(list) => Attribute::List(list.iter().filter_map(IntoAttribute::into_attribute).collect()),
+            Value::Array(list) => {
+                Attribute::List(list.iter().filter_map(IntoAttribute::into_attribute).collect())
+            }
             Value::Object(members) => {
                 let mut list: Vec<(Box<str>, Attribute)> = members
                     .iter()
@@ -249,7 +256,10 @@ mod tests {
     #[test]
     fn an_empty_targeting_key_is_none() {
         assert_eq!(Context::new("").targeting_key(), None);
-        assert_eq!(Context::from_json(&serde_json::json!({"targetingKey": ""})).unwrap().targeting_key(), None);
+        assert_eq!(
+            Context::from_json(&serde_json::json!({"targetingKey": ""})).unwrap().targeting_key(),
+            None
+        );
     }
 
     #[test]

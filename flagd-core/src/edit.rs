@@ -1,306 +1,126 @@
 //! Turns what an operator wants into the entries that a change writes.
 //!
 //! Every operator's change is a pure function from a state to entries, so that the command line can preview,
-//! the console can preview and the server can act with the same code. (placeholder: owned by core C)
+//! the console can preview and the server can act with the same code. [`plan`] is that function: it drafts the
+//! writes (one file per verb), checks the environment that they would make as a whole, and tells what they do
+//! to units. It promises that a planned change leaves every definition that it writes readable and every
+//! reference resolved, and that it never touches a kill unless it was asked to kill or revive.
+//!
+//! It does not know revisions that a caller expects, nor how a change is recorded: that is the server's work.
 
-use std::collections::BTreeMap;
+mod apply;
+mod archive;
+mod certain;
+mod consequence;
+mod difference;
+mod effect;
+mod finish;
+mod history;
+mod kill;
+mod lay;
+mod merge;
+mod merge_segment;
+mod put;
+mod ramp;
+mod reference;
+mod restore;
+mod segment;
+mod sentence;
+mod switch;
+mod types;
+mod undo;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use difference::{FieldDifference, difference};
+pub use history::{ChangedReference, Choice, RollbackError, Version, changed_since, choose_rollback};
+pub use types::{
+    Author, Consequence, Direction, Edit, EditError, Effect, FieldDrift, Flow, Movement, Note, PlaceChoice,
+    Plan, PutMode, SegmentList, Severity, Take,
+};
+pub use undo::undo;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::definition::Ppm;
-use crate::entry::{EntryId, EntryWrite};
-use crate::key::{FlagKey, RuleName, SegmentKey, VariantName};
-use crate::problem::Problem;
-use crate::revision::Revision;
+use crate::entry::{EntryId, EntryKind, EntryWrite};
 use crate::state::State;
-use crate::time::Timestamp;
-
-/// What an operator wants done.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Edit {
-    /// Take over a file of definitions as it is: `create`, `edit`, `import`. JSON text.
-    Put {
-        /// `{"flags": ..., "segments": ...}`.
-        file: String,
-        /// Whether the definitions may exist already.
-        mode: PutMode,
-    },
-    /// Take over a file of definitions, keeping live values that the file has not changed.
-    Apply {
-        /// `{"flags": ..., "segments": ...}`.
-        file: String,
-        /// What this source applied last: stored forms by entry. Empty for a new source.
-        base: BTreeMap<EntryId, Arc<[u8]>>,
-        /// What to do where file and live state both changed a field.
-        take: Take,
-    },
-    /// Look at the rules of a flag (again).
-    Enable(FlagKey),
-    /// Serve the off variant to everybody.
-    Disable(FlagKey),
-    /// Give a variant a share.
-    Ramp {
-        /// The flag.
-        flag: FlagKey,
-        /// The variant; the one that is not the off variant when the flag has two and this is `None`.
-        variant: Option<VariantName>,
-        /// Its new share.
-        share: Ppm,
-        /// Where; see [`PlaceChoice`].
-        place: PlaceChoice,
-        /// Which variant gives or takes the difference; the off variant when `None`.
-        from: Option<VariantName>,
-    },
-    /// Force flags to their off variants. Unknown flags are named in the plan, not refused, unless none exists.
-    Kill(Vec<FlagKey>),
-    /// Lift kills.
-    Revive(Vec<FlagKey>),
-    /// Put back definitions: each entry's bytes as they once were (`None`: it was not there).
-    Restore {
-        /// The entries and their bytes.
-        entries: Vec<(EntryId, Option<Arc<[u8]>>)>,
-    },
-    /// Add units to a segment's list.
-    SegmentAdd {
-        /// The segment.
-        segment: SegmentKey,
-        /// The units.
-        units: Vec<String>,
-        /// Which list.
-        list: SegmentList,
-    },
-    /// Take units off a segment's list.
-    SegmentRemove {
-        /// The segment.
-        segment: SegmentKey,
-        /// The units.
-        units: Vec<String>,
-        /// Which list.
-        list: SegmentList,
-    },
-    /// Retire a flag: leaves a tombstone.
-    Archive(FlagKey),
-    /// Bring an archived flag back.
-    Unarchive(FlagKey),
-    /// Retire a segment that nothing uses.
-    ArchiveSegment(SegmentKey),
-    /// Bring an archived segment back.
-    UnarchiveSegment(SegmentKey),
-}
-
-/// Whether definitions in a `Put` may exist already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PutMode {
-    /// None may exist.
-    Create,
-    /// All must exist.
-    Replace,
-    /// Either.
-    CreateOrReplace,
-}
-
-/// What `apply` does where file and live state both changed a field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Take {
-    /// Refuse and list the conflicts.
-    Ask,
-    /// The file wins.
-    File,
-    /// The live state wins.
-    Live,
-}
-
-/// Where a ramp applies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PlaceChoice {
-    /// The only split; or `otherwise` when there is no split and `otherwise` plainly serves the off variant.
-    Only,
-    /// What is served when no rule holds.
-    Otherwise,
-    /// A rule.
-    Rule(RuleName),
-}
-
-/// One of a segment's two lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SegmentList {
-    /// Units that are in.
-    Include,
-    /// Units that are out.
-    Exclude,
-}
-
-/// Who wants it, when and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Author {
-    /// Who.
-    pub actor: String,
-    /// Why, if said.
-    pub reason: Option<String>,
-    /// When.
-    pub now: Timestamp,
-}
-
-/// What a change would write and what that does.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
-    /// The entries; empty when the state already is as wanted.
-    pub writes: Vec<EntryWrite>,
-    /// What happens to units, one per flag whose answers may change.
-    pub effects: Vec<Effect>,
-    /// Sentences for the operator: nobody will see this, these flags were not found, this kill stays.
-    pub notes: Vec<Note>,
-    /// `apply`: fields where the live value was kept.
-    pub drift: Vec<FieldDrift>,
-    /// `apply`: what this source has applied now, to be remembered; stored forms by entry.
-    pub base: BTreeMap<EntryId, Arc<[u8]>>,
-}
-
-/// What a change does to the units of one flag.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Effect {
-    /// The flag whose answers change.
-    pub flag: FlagKey,
-    /// The sum of it.
-    pub movement: Movement,
-    /// One sentence: `rule "dach": on 25 % -> 50 %, only adds (25 % of its units)`.
-    pub summary: String,
-    /// How much of the line moves at each place: place, from, to.
-    pub flows: Vec<Flow>,
-}
-
-/// Units that pass from one variant to another at one place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flow {
-    /// The rule's name, or `otherwise`.
-    pub place: String,
-    /// Who served them.
-    pub from: VariantName,
-    /// Who serves them now.
-    pub to: VariantName,
-    /// How many of the units that reach the place.
-    pub share: Ppm,
-}
-
-/// What a change does to units, from the best case to the worst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Movement {
-    /// No unit is served anything else.
-    Nothing,
-    /// Units leave the off variant; none comes back to it and none passes between others.
-    OnlyAdds,
-    /// Units go back to the off variant; none leaves it and none passes between others.
-    OnlyRemoves,
-    /// Units pass between variants, or some leave the off variant and others come back.
-    Moves,
-    /// Conditions changed: who is affected depends on contexts.
-    Unknown,
-}
-
-/// A sentence for the operator.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// Whether it asks for attention.
-    pub severity: Severity,
-    /// The entry it is about, if one.
-    pub about: Option<EntryId>,
-    /// The sentence.
-    pub text: String,
-}
-
-/// How much attention a note asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Good to know.
-    Info,
-    /// Look at this.
-    Warning,
-    /// Something that was asked for could not be done (the rest was): exit code 3.
-    Missing,
-}
-
-/// A field whose live value differs from the file's, and what became of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldDrift {
-    /// The entry.
-    pub id: EntryId,
-    /// The field: `otherwise`, `rules.dach.serve`.
-    pub field: String,
-    /// What this source applied last; `None` when it never did.
-    pub base: Option<String>,
-    /// What the file says now; `None` when it leaves the field out.
-    pub file: Option<String>,
-    /// What is live; `None` when the field is left out.
-    pub live: Option<String>,
-}
-
-/// Why a change was not planned. Nothing was changed.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum EditError {
-    /// What was written is wrong. Do: mend the listed places.
-    #[error("{} found; nothing was changed", count(.0.len(), "problem"))]
-    Invalid(Vec<Problem>),
-    /// The thing named does not exist. Do: check the spelling.
-    #[error("no {id} in this environment{}", hint(.nearest))]
-    Unknown {
-        /// What was named.
-        id: EntryId,
-        /// Keys that look like it.
-        nearest: Vec<String>,
-    },
-    /// The thing exists already. Do: use `edit` or `apply`, or another key.
-    #[error("{id} already exists (written at revision {revision})")]
-    Exists {
-        /// What was named.
-        id: EntryId,
-        /// The revision that wrote it.
-        revision: Revision,
-    },
-    /// The key was retired with another type or salt. Do: use another key, or `unarchive`.
-    #[error("{id} was archived: {why}")]
-    Retired {
-        /// The tombstone's flag.
-        id: EntryId,
-        /// What does not match, and what to do.
-        why: String,
-    },
-    /// The place of a ramp is not clear. Do: run one of the commands.
-    #[error("{why}")]
-    Ambiguous {
-        /// Why it is not clear.
-        why: String,
-        /// Ready arguments for `flagctl ramp`, one per candidate.
-        choices: Vec<String>,
-    },
-    /// The stored definition is not understood by this server, so it will not rewrite it. Do: upgrade, or put a new one.
-    #[error("the stored {id} is not understood by this server: {why}")]
-    NotUnderstood {
-        /// The entry.
-        id: EntryId,
-        /// The first problem.
-        why: String,
-    },
-    /// File and live state both changed these fields. Do: `--take file` or `--take live`.
-    #[error("{} changed both in the file and in the environment", count(.0.len(), "field"))]
-    FieldConflicts(Vec<FieldDrift>),
-    /// The change cannot be made for another reason, told in words with what to do.
-    #[error("{0}")]
-    Refused(String),
-}
-
-fn count(n: usize, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
-}
-
-fn hint(nearest: &[String]) -> String {
-    if nearest.is_empty() { String::new() } else { format!("; did you mean `{}`?", nearest.join("`, `")) }
-}
 
 /// Plans an edit of a state. Pure: the same arguments give the same plan.
 ///
 /// # Errors
 /// [`EditError`]; nothing is planned then.
-pub fn plan(_state: &State, _edit: &Edit, _author: &Author) -> Result<Plan, EditError> {
-    todo!()
+pub fn plan(state: &State, edit: &Edit, author: &Author) -> Result<Plan, EditError> {
+    let before = view::View::of(state);
+    let draft = match edit {
+        Edit::Put { file, mode } => put::put(&before, file, *mode),
+        Edit::Apply { file, base, take } => apply::apply(&before, file, base, *take),
+        Edit::Enable(flag) => switch::enable(&before, flag),
+        Edit::Disable(flag) => switch::disable(&before, flag),
+        Edit::Ramp { flag, variant, share, place, from } => {
+            let wish =
+                ramp::Wish { flag, variant: variant.as_ref(), share: *share, place, from: from.as_ref() };
+            ramp::ramp(&before, &wish, author.now)
+        }
+        Edit::Kill(flags) => kill::kill(&before, flags, author),
+        Edit::Revive(flags) => kill::revive(&before, flags),
+        Edit::Restore { entries } => restore::restore(&before, entries, author),
+        Edit::SegmentAdd { segment, units, list } => segment::add(&before, segment, units, *list),
+        Edit::SegmentRemove { segment, units, list } => segment::remove(&before, segment, units, *list),
+        Edit::Archive(flag) => archive::archive(&before, flag, author),
+        Edit::Unarchive(flag) => archive::unarchive(&before, flag),
+        Edit::ArchiveSegment(segment) => archive::archive_segment(&before, segment),
+        Edit::UnarchiveSegment(segment) => archive::unarchive_segment(&before, segment),
+    }?;
+    finish::finish(&before, draft)
+}
+
+/// The keys of the flags whose definition, kill or tombstone these writes touch, in byte order.
+#[must_use]
+pub fn touched_flags(writes: &[EntryWrite]) -> BTreeSet<Arc<str>> {
+    let of_a_flag = [EntryKind::FLAG, EntryKind::KILL, EntryKind::TOMBSTONE];
+    writes
+        .iter()
+        .filter(|write| of_a_flag.contains(&write.id.kind))
+        .map(|write| Arc::clone(&write.id.key))
+        .collect()
+}
+
+/// What one verb wants written, before the whole is checked.
+#[derive(Debug, Default)]
+struct Draft {
+    writes: Vec<EntryWrite>,
+    notes: Vec<Note>,
+    drift: Vec<FieldDrift>,
+    base: BTreeMap<EntryId, Arc<[u8]>>,
+    checks: Checks,
+    followers: Followers,
+}
+
+/// Whether the environment that a draft makes is checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Checks {
+    /// Definitions, references and limits.
+    #[default]
+    Whole,
+    /// Nothing: switching off must get through whatever else is wrong.
+    None,
+}
+
+/// Whether the plan tells what follows for flags that require the written ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Followers {
+    /// It does.
+    Told,
+    /// It does not.
+    #[default]
+    Untold,
+}
+
+impl Draft {
+    fn note(&mut self, severity: Severity, about: EntryId, text: impl Into<String>) {
+        self.notes.push(Note { severity, about: Some(about), text: text.into() });
+    }
 }

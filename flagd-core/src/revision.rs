@@ -15,7 +15,9 @@ use crate::key::EnvironmentName;
 pub const DIGEST_ALGORITHM: u32 = 1;
 
 /// The number of a change: 1, 2, 3, ... per environment, without gaps. 0 is the empty beginning.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(transparent)]
 pub struct Revision(pub u64);
 
@@ -37,7 +39,9 @@ impl fmt::Display for Revision {
 }
 
 /// The identity of a history, ordered by age: the larger one is younger and wins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct Epoch {
     /// When the history began, in milliseconds since 1970. At least one more than its predecessor's.
     pub minted_ms: u64,

@@ -1,0 +1,162 @@
+//! `apply`: takes over a file without undoing what people changed since its last time.
+//!
+//! A file that simply won would take back, every morning, the ramp that somebody made at night; one that never
+//! won would be of no use. So three versions are compared field by field: what this source applied last (the
+//! base), what the file says now, and what is live. Whoever changed a field since the base wins it; where both
+//! changed it, somebody has to say. A definition that is not in the file is left alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::lay::lay_shares;
+use super::merge::{Merge, Three, merge_flag};
+use super::merge_segment::merge_segment;
+use super::put::{Identity, check_identity, flag_bytes, note_kill, put_flag, put_segment, segment_bytes};
+use super::view::View;
+use super::{Draft, EditError, FieldDrift, Severity, Take, sentence};
+use crate::definition::{FlagDefinition, SegmentDefinition, parse_file, parse_flag, parse_segment};
+use crate::entry::{EntryId, EntryWrite};
+use crate::key::{FlagKey, SegmentKey};
+use crate::problem::Problems;
+
+/// What the source applied last: stored forms by entry.
+type Base = BTreeMap<EntryId, Arc<[u8]>>;
+
+/// Drafts the definitions of a file, merged with what is live.
+pub(super) fn apply(before: &View<'_>, file: &str, base: &Base, take: Take) -> Result<Draft, EditError> {
+    let file = parse_file(file).map_err(EditError::Invalid)?;
+    let mut work = Work {
+        before,
+        base,
+        take,
+        draft: Draft::default(),
+        conflicts: Vec::new(),
+        problems: Problems::default(),
+    };
+    for (key, definition) in file.flags {
+        work.flag(&key, definition)?;
+    }
+    for (key, definition) in file.segments {
+        work.segment(&key, &definition)?;
+    }
+    let Work { mut draft, conflicts, problems, .. } = work;
+    if !problems.is_empty() {
+        return Err(EditError::Invalid(problems.into_vec()));
+    }
+    if !conflicts.is_empty() {
+        return Err(EditError::FieldConflicts(conflicts));
+    }
+    for id in base.keys().filter(|id| !draft.base.contains_key(*id)) {
+        let text = format!(
+            "{id} is no longer in the file: it is left as it is, and no longer compared with this source"
+        );
+        draft.notes.push(super::Note { severity: Severity::Info, about: Some(id.clone()), text });
+    }
+    Ok(draft)
+}
+
+struct Work<'w> {
+    before: &'w View<'w>,
+    base: &'w Base,
+    take: Take,
+    draft: Draft,
+    conflicts: Vec<FieldDrift>,
+    problems: Problems,
+}
+
+impl Work<'_> {
+    fn flag(&mut self, key: &FlagKey, file: FlagDefinition) -> Result<(), EditError> {
+        let id = EntryId::flag(key);
+        let mut laid = file.clone();
+        lay_shares(&mut laid, None);
+        let file_bytes = flag_bytes(key, &laid);
+        self.draft.base.insert(id.clone(), Arc::clone(&file_bytes));
+        let base_bytes = self.base.get(&id);
+        let Some(live_bytes) = self.before.bytes(&id) else {
+            return match self.absent(&id, base_bytes, &file_bytes) {
+                Absent::Create => put_flag(self.before, key, file, &mut self.draft, &mut self.problems),
+                Absent::Leave => Ok(()),
+            };
+        };
+        let live = self.before.known_flag(key)?;
+        check_identity(key, &file, &Identity::of(live), &mut self.problems);
+        // A base that cannot be read any more is as good as none: nothing is then guessed.
+        let base = base_bytes.and_then(|bytes| parse_flag(key, std::str::from_utf8(bytes).ok()?).ok());
+        let three = Three { base: base.as_ref(), file: &file, live };
+        let mut merge = Merge::new(&id, self.take, [base_bytes, Some(&file_bytes), Some(live_bytes)]);
+        let mut merged = merge_flag(three, &mut merge);
+        self.keep(merge);
+        lay_shares(&mut merged, Some(live));
+        note_kill(self.before, key, &mut self.draft);
+        // Definitions that mean the same are left as they are stored, byte for byte.
+        if merged != *live {
+            self.draft.writes.push(EntryWrite::set(id, flag_bytes(key, &merged)));
+        }
+        Ok(())
+    }
+
+    fn segment(&mut self, key: &SegmentKey, file: &SegmentDefinition) -> Result<(), EditError> {
+        let id = EntryId::segment(key);
+        let file_bytes = segment_bytes(key, file);
+        self.draft.base.insert(id.clone(), Arc::clone(&file_bytes));
+        let base_bytes = self.base.get(&id);
+        let Some(live_bytes) = self.before.bytes(&id) else {
+            if let Absent::Create = self.absent(&id, base_bytes, &file_bytes) {
+                put_segment(self.before, key, file, &mut self.draft);
+            }
+            return Ok(());
+        };
+        let live = self.before.known_segment(key)?;
+        let base = base_bytes.and_then(|bytes| parse_segment(key, std::str::from_utf8(bytes).ok()?).ok());
+        let three = Three { base: base.as_ref(), file, live };
+        let mut merge = Merge::new(&id, self.take, [base_bytes, Some(&file_bytes), Some(live_bytes)]);
+        let merged = merge_segment(three, &mut merge);
+        self.keep(merge);
+        if merged != *live {
+            self.draft.writes.push(EntryWrite::set(id, segment_bytes(key, &merged)));
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, merge: Merge<'_>) {
+        let (drift, conflicts) = merge.into_findings();
+        self.draft.drift.extend(drift);
+        self.conflicts.extend(conflicts);
+    }
+
+    /// What becomes of a definition that the file has and the environment has not.
+    fn absent(&mut self, id: &EntryId, base: Option<&Arc<[u8]>>, file: &Arc<[u8]>) -> Absent {
+        let Some(base) = base else { return Absent::Create };
+        let drift = FieldDrift {
+            id: id.clone(),
+            field: "definition".to_owned(),
+            base: Some("there".to_owned()),
+            file: Some(if base == file { "there, unchanged" } else { "there, changed" }.to_owned()),
+            live: None,
+        };
+        match self.take {
+            _ if base == file => {}
+            Take::File => return Absent::Create,
+            Take::Live => {}
+            Take::Ask => {
+                self.conflicts.push(drift);
+                return Absent::Leave;
+            }
+        }
+        let text = format!("{id} was archived after this source applied it: it stays archived");
+        self.draft.note(Severity::Info, id.clone(), text);
+        self.draft.drift.push(drift);
+        Absent::Leave
+    }
+}
+
+enum Absent {
+    Create,
+    Leave,
+}
+
+/// `u-1, u-2 and 4 more`; `None` for none.
+pub(super) fn units_text<'u>(units: impl IntoIterator<Item = &'u str>) -> Option<String> {
+    let units: Vec<&str> = units.into_iter().collect();
+    if units.is_empty() { None } else { Some(sentence::list(&units)) }
+}

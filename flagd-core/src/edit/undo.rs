@@ -1,0 +1,136 @@
+//! The command that takes a change back, printed with every change.
+
+use std::collections::BTreeMap;
+
+use super::lay::{rule_at, stretches};
+use super::{Edit, PlaceChoice, Plan, SegmentList, sentence};
+use crate::canonical::percent;
+use crate::definition::{FlagDefinition, Ppm, Serve, parse_flag};
+use crate::entry::{EntryId, EntryKind, EntryWrite};
+use crate::key::{FlagKey, SegmentKey};
+use crate::split::{lay, shares};
+use crate::state::State;
+
+/// More definitions than this are not taken back by one line.
+const COMMANDS_MAX: usize = 5;
+/// More units than this are not listed in a command.
+const UNITS_MAX: usize = 20;
+
+/// The `flagctl` command that undoes `plan`, which was made of `edit` and `before`. `None` when nothing is
+/// written or no single line takes it back.
+#[must_use]
+pub fn undo(edit: &Edit, plan: &Plan, before: &State) -> Option<String> {
+    if plan.writes.is_empty() {
+        return None;
+    }
+    match edit {
+        Edit::Enable(flag) => Some(format!("flagctl disable {flag}")),
+        Edit::Disable(flag) => Some(format!("flagctl enable {flag}")),
+        Edit::Kill(_) => Some(format!("flagctl revive {}", keys(&plan.writes, EntryKind::KILL))),
+        Edit::Revive(_) => Some(format!("flagctl kill {}", keys(&plan.writes, EntryKind::KILL))),
+        Edit::Archive(flag) => Some(format!("flagctl unarchive {flag}")),
+        Edit::Unarchive(flag) => Some(format!("flagctl archive {flag}")),
+        Edit::ArchiveSegment(segment) => Some(format!("flagctl unarchive --segment {segment}")),
+        Edit::UnarchiveSegment(segment) => Some(format!("flagctl archive --segment {segment}")),
+        Edit::Ramp { flag, place, .. } => {
+            Some(undo_ramp(flag, place, before).unwrap_or_else(|| back(flag.as_str(), before)))
+        }
+        Edit::SegmentAdd { segment, list, .. } => undo_units("remove", segment, *list, plan, before),
+        Edit::SegmentRemove { segment, list, .. } => undo_units("add", segment, *list, plan, before),
+        Edit::Put { .. } | Edit::Apply { .. } | Edit::Restore { .. } => {
+            undo_definitions(&plan.writes, before)
+        }
+    }
+}
+
+fn keys(writes: &[EntryWrite], kind: EntryKind) -> String {
+    writes
+        .iter()
+        .filter(|write| write.id.kind == kind)
+        .map(|write| &*write.id.key)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Back to the definition as it is now; named by its revision, so that the line stays right after more changes.
+fn back(flag: &str, before: &State) -> String {
+    match before.get(&EntryId::new(EntryKind::FLAG, flag)) {
+        Some(entry) => format!("flagctl rollback {flag} --to {}", entry.revision),
+        None => format!("flagctl rollback {flag}"),
+    }
+}
+
+/// A ramp is taken back by a ramp where that gives the very same stretches: two variants, laid the usual way.
+fn undo_ramp(flag: &FlagKey, place: &PlaceChoice, before: &State) -> Option<String> {
+    let bytes = &before.get(&EntryId::flag(flag))?.bytes;
+    let definition = parse_flag(flag, std::str::from_utf8(bytes).ok()?).ok()?;
+    let (serve, place) = match place {
+        PlaceChoice::Otherwise => (&definition.otherwise, " --otherwise".to_owned()),
+        PlaceChoice::Rule(name) => {
+            let place = format!(" --rule {}", sentence::shell_word(name.as_str()));
+            (&rule_at(&definition, name)?.serve, place)
+        }
+        PlaceChoice::Only => (the_split(&definition)?, String::new()),
+    };
+    let Serve::Split(_) = serve else { return None };
+    let off = &definition.off_variant;
+    let lying = stretches(serve, off);
+    let shares: BTreeMap<_, Ppm> = shares(&lying);
+    let mut others = definition.variants.keys().filter(|name| *name != off);
+    let (Some(on), None) = (others.next(), others.next()) else { return None };
+    let share = shares.get(on).copied().unwrap_or_default();
+    (lay(&shares, off) == lying).then(|| format!("flagctl ramp {flag} {}%{place}", percent(share)))
+}
+
+fn the_split(definition: &FlagDefinition) -> Option<&Serve> {
+    let mut splits =
+        definition.places().map(|(_, serve)| serve).filter(|serve| matches!(serve, Serve::Split(_)));
+    splits.next().filter(|_| splits.next().is_none())
+}
+
+fn undo_units(
+    verb: &str,
+    segment: &SegmentKey,
+    list: SegmentList,
+    plan: &Plan,
+    before: &State,
+) -> Option<String> {
+    let id = EntryId::segment(segment);
+    let (member, option) = match list {
+        SegmentList::Include => ("include", ""),
+        SegmentList::Exclude => ("exclude", " --exclude"),
+    };
+    let units = |bytes: &[u8]| -> Option<std::collections::BTreeSet<String>> {
+        let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+        let list = value.get(member).and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
+        Some(list.iter().filter_map(|unit| unit.as_str().map(str::to_owned)).collect())
+    };
+    let was = units(&before.get(&id)?.bytes)?;
+    let is = units(plan.writes.iter().find(|write| write.id == id)?.bytes.as_ref()?)?;
+    let changed: Vec<String> = was.symmetric_difference(&is).map(|unit| sentence::shell_word(unit)).collect();
+    (changed.len() <= UNITS_MAX)
+        .then(|| format!("flagctl segment {verb} {segment}{option} {}", changed.join(" ")))
+}
+
+fn undo_definitions(writes: &[EntryWrite], before: &State) -> Option<String> {
+    let definitions: Vec<&EntryWrite> =
+        writes.iter().filter(|write| matches!(write.id.kind, EntryKind::FLAG | EntryKind::SEGMENT)).collect();
+    if definitions.len() > COMMANDS_MAX {
+        return None;
+    }
+    let command = |write: &&EntryWrite| {
+        let key = &*write.id.key;
+        let there = before.get(&write.id).is_some();
+        match (write.id.kind, &write.bytes) {
+            (EntryKind::FLAG, None) => Some(format!("flagctl unarchive {key}")),
+            (EntryKind::FLAG, Some(_)) if there => Some(back(key, before)),
+            (EntryKind::FLAG, Some(_)) => Some(format!("flagctl archive {key}")),
+            // Segments have no rollback of their own.
+            (_, None) => Some(format!("flagctl unarchive --segment {key}")),
+            (_, Some(_)) if there => None,
+            (_, Some(_)) => Some(format!("flagctl archive --segment {key}")),
+        }
+    };
+    let commands: Option<Vec<String>> = definitions.iter().map(command).collect();
+    commands.filter(|commands| !commands.is_empty()).map(|commands| commands.join(" && "))
+}
