@@ -1,1 +1,4 @@
 //! placeholder: the edge
+
+pub mod admin;
+pub mod status;

@@ -196,3 +196,11 @@ pub enum Verdict {
     /// Somebody is missing.
     Unconfirmed,
 }
+
+impl Standings {
+    /// Whether the change is confirmed.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        todo!()
+    }
+}

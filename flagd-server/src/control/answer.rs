@@ -34,20 +34,19 @@ pub(super) struct Planned {
     plan: Plan,
     answer: ChangeResponse,
     level: Option<u32>,
-    remembers: Remembers,
-}
-
-/// Whether an `apply` has something to remember though it writes nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Remembers {
-    Nothing,
-    Base,
+    /// What the source of an `apply` is known to have applied before this.
+    known_base: BTreeMap<EntryId, Arc<[u8]>>,
 }
 
 impl Planned {
     /// Whether there is nothing to record.
     pub(super) fn is_nothing(&self) -> bool {
-        self.plan.writes.is_empty() && self.remembers == Remembers::Nothing
+        self.plan.writes.is_empty()
+    }
+
+    /// What the source of an `apply` has applied now, if that was not known.
+    pub(super) fn news_of_source(&self) -> Option<&BTreeMap<EntryId, Arc<[u8]>>> {
+        Some(&self.plan.base).filter(|base| **base != self.known_base)
     }
 
     /// The highest level among the definitions that are written; `None` without any.
@@ -81,13 +80,10 @@ pub(super) fn plan(
     author: &Author,
     server: String,
 ) -> Result<Planned, ControlError> {
-    let Wanted { edit, notes, base } = wanted;
+    let Wanted { edit, notes, base: known_base } = wanted;
     let mut plan = edit::plan(state, &edit, author)?;
     plan.notes.splice(0..0, notes);
     let subjects = subjects(&edit);
-    // A first `apply` of what is live already must be remembered, or the next one could not tell drift from news.
-    let is_apply = matches!(edit, Edit::Apply { .. });
-    let remembers = if is_apply && plan.base != base { Remembers::Base } else { Remembers::Nothing };
     let defined: Vec<String> = subjects.iter().map(definition_name).collect();
     let movement = plan.effects.iter().map(|effect| effect.movement).max().unwrap_or(Movement::Nothing);
     let answer = ChangeResponse {
@@ -99,7 +95,12 @@ pub(super) fn plan(
         effects: plan.effects.iter().take(LISTED_MAX).map(convert_admin::effect_to_wire).collect(),
         notes: plan.notes.iter().take(LISTED_MAX).map(convert_admin::note_to_wire).collect(),
         drift: plan.drift.iter().take(LISTED_MAX).map(convert_admin::drift_to_wire).collect(),
-        consequences: plan.consequences.iter().take(LISTED_MAX).map(convert_admin::consequence_to_wire).collect(),
+        consequences: plan
+            .consequences
+            .iter()
+            .take(LISTED_MAX)
+            .map(convert_admin::consequence_to_wire)
+            .collect(),
         touched: touched(state, &plan.writes),
         undo: edit::undo(&edit, &plan, state).unwrap_or_default(),
         time_ms: u64::try_from(author.now.as_millis()).unwrap_or(0),
@@ -107,7 +108,7 @@ pub(super) fn plan(
         movement: convert_admin::movement_to_wire(movement).into(),
     };
     let level = level(&plan.writes);
-    Ok(Planned { answer: bounded(answer), plan, level, remembers })
+    Ok(Planned { answer: bounded(answer), plan, level, known_base })
 }
 
 /// The entries that an edit is about, whether it writes them or not.
@@ -120,14 +121,16 @@ pub(super) fn subjects(edit: &Edit) -> Vec<EntryId> {
             }
             Err(_) => Vec::new(),
         },
-        Edit::Enable(flag) | Edit::Disable(flag) | Edit::Ramp { flag, .. } => vec![EntryId::flag(flag)],
+        Edit::Enable(flag) | Edit::Disable(flag) | Edit::Ramp { flag, .. } | Edit::Unarchive(flag) => {
+            vec![EntryId::flag(flag)]
+        }
         Edit::Kill(flags) | Edit::Revive(flags) => flags.iter().map(EntryId::kill).collect(),
         Edit::Restore { entries } => entries.iter().map(|(id, _)| id.clone()).collect(),
-        Edit::SegmentAdd { segment, .. } | Edit::SegmentRemove { segment, .. } => vec![EntryId::segment(segment)],
+        Edit::SegmentAdd { segment, .. } | Edit::SegmentRemove { segment, .. } => {
+            vec![EntryId::segment(segment)]
+        }
         Edit::Archive(flag) => vec![EntryId::tombstone(flag)],
-        Edit::Unarchive(flag) => vec![EntryId::flag(flag)],
         Edit::ArchiveSegment(segment) => vec![tombstone_of(&EntryId::segment(segment))],
-        Edit::UnarchiveSegment(segment) => vec![EntryId::segment(segment)],
         _ => Vec::new(),
     }
 }
@@ -196,7 +199,9 @@ fn level(writes: &[EntryWrite]) -> Option<u32> {
         let text = std::str::from_utf8(write.bytes.as_ref()?).ok()?;
         match write.id.kind {
             EntryKind::FLAG => Some(parse_flag(&FlagKey::new(&write.id.key).ok()?, text).ok()?.level()),
-            EntryKind::SEGMENT => Some(parse_segment(&SegmentKey::new(&write.id.key).ok()?, text).ok()?.level()),
+            EntryKind::SEGMENT => {
+                Some(parse_segment(&SegmentKey::new(&write.id.key).ok()?, text).ok()?.level())
+            }
             _ => None,
         }
     };

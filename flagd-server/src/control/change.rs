@@ -83,7 +83,9 @@ impl Control {
 
     /// The caller's next read, here, sees what it was just told.
     async fn seen(&self, environment: &Environment, answer: ChangeResponse) -> ChangeResponse {
-        if let (true, Some(Ok(position))) = (answer.recorded, answer.position.as_ref().map(convert::position_from_wire)) {
+        if let (true, Some(Ok(position))) =
+            (answer.recorded, answer.position.as_ref().map(convert::position_from_wire))
+        {
             environment.view_at(position, limits::READ_WAIT_MAX).await;
         }
         answer
@@ -123,7 +125,12 @@ impl Control {
         )))
     }
 
-    async fn attempt(&self, environment: &Environment, wish: &Arc<Wish>, look_up: LookUp) -> Result<Attempt, ControlError> {
+    async fn attempt(
+        &self,
+        environment: &Environment,
+        wish: &Arc<Wish>,
+        look_up: LookUp,
+    ) -> Result<Attempt, ControlError> {
         let view = self.view_at_head(environment).await?;
         // After the view: what it shows was recorded before this look.
         if look_up == LookUp::Yes
@@ -137,8 +144,16 @@ impl Control {
         if wish.recording == Recording::Record {
             self.check_quota(wish).await?;
         }
-        self.check_levels(environment, wish, &planned)?;
-        if wish.recording == Recording::DryRun || planned.is_nothing() {
+        check_levels(environment, wish, &planned)?;
+        if wish.recording == Recording::DryRun {
+            return Ok(Attempt::Answered(Box::new(planned.unrecorded())));
+        }
+        if planned.is_nothing() {
+            // All of it was live already; the next `apply` of this source must know that.
+            if let Some(base) = planned.news_of_source() {
+                let revision = view.state.revision();
+                self.hub.log().remember_source(&wish.environment, wish.operation.source(), revision, base).await?;
+            }
             return Ok(Attempt::Answered(Box::new(planned.unrecorded())));
         }
         self.append(wish, &view, planned).await
@@ -183,11 +198,14 @@ impl Control {
     /// The first answer to the request, marked as such.
     async fn first_answer(&self, wish: &Wish) -> Result<Option<ChangeResponse>, ControlError> {
         let now_ms = self.hub.clock().now_ms();
-        let Some(first) = self.hub.log().first_answer(&wish.environment, &wish.request_id, now_ms).await? else {
+        let Some(first) = self.hub.log().first_answer(&wish.environment, &wish.request_id, now_ms).await?
+        else {
             return Ok(None);
         };
         match ChangeResponse::decode(first.answer.as_slice()) {
-            Ok(answer) => Ok(Some(ChangeResponse { repeated_answer: true, server: self.server.clone(), ..answer })),
+            Ok(answer) => {
+                Ok(Some(ChangeResponse { repeated_answer: true, server: self.server.clone(), ..answer }))
+            }
             // Recorded is recorded: what cannot be read back is the wording only.
             Err(error) => {
                 tracing::warn!(request_id = %wish.request_id, %error, "the first answer to a request cannot be read");
@@ -242,18 +260,6 @@ impl Control {
         Err(ControlError::Quota(format!("{} of {} bytes are in use", quota.used_bytes, quota.limit_bytes)))
     }
 
-    fn check_levels(&self, environment: &Environment, wish: &Wish, planned: &Planned) -> Result<(), ControlError> {
-        if wish.operation.is_urgent() || wish.levels == Levels::Anyway {
-            return Ok(());
-        }
-        let Some(level) = planned.level() else { return Ok(()) };
-        let below = environment.clients_below_level(level);
-        if below.is_empty() {
-            return Ok(());
-        }
-        Err(ControlError::Level { level, clients: below.iter().map(clients::client_to_wire).collect() })
-    }
-
     async fn check_expectations(&self, wish: &Wish, view: &View) -> Result<(), ControlError> {
         let mut conflicts = Vec::new();
         for (id, expected) in &wish.expectations {
@@ -286,7 +292,8 @@ impl Control {
             Revision::ZERO => None,
             revision => log.change(&wish.environment, revision).await?,
         };
-        let before = seen.as_ref().and_then(|change| touched(change, id)).and_then(|(write, _)| write.bytes.clone());
+        let before =
+            seen.as_ref().and_then(|change| touched(change, id)).and_then(|(write, _)| write.bytes.clone());
         let known = expected == Revision::ZERO || before.is_some();
         let after = stored.map(|entry| &*entry.bytes);
         Ok(admin::Conflict {
@@ -299,6 +306,19 @@ impl Control {
             differences: if known { answer::differences(before.as_deref(), after) } else { Vec::new() },
         })
     }
+}
+
+/// Clients that would refuse what is written stop it, by name.
+fn check_levels(environment: &Environment, wish: &Wish, planned: &Planned) -> Result<(), ControlError> {
+    if wish.operation.is_urgent() || wish.levels == Levels::Anyway {
+        return Ok(());
+    }
+    let Some(level) = planned.level() else { return Ok(()) };
+    let below = environment.clients_below_level(level);
+    if below.is_empty() {
+        return Ok(());
+    }
+    Err(ControlError::Level { level, clients: below.iter().map(clients::client_to_wire).collect() })
 }
 
 /// Whether an error is of the moment: with an append of unknown outcome behind, it decides nothing.
@@ -324,7 +344,8 @@ pub(super) fn position_after(before: Position, digest: flagd_core::revision::Dig
 
 fn random_id() -> Result<String, ControlError> {
     let mut bytes = [0_u8; 16];
-    getrandom::fill(&mut bytes).map_err(|error| ControlError::Unavailable(format!("no random numbers: {error}")))?;
+    getrandom::fill(&mut bytes)
+        .map_err(|error| ControlError::Unavailable(format!("no random numbers: {error}")))?;
     Ok(format!("server-{:032x}", u128::from_be_bytes(bytes)))
 }
 

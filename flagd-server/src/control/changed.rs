@@ -96,8 +96,17 @@ impl Recorded {
     }
 
     /// When a change was recorded, if it was here and not long ago.
-    pub(super) fn when(&self, environment: &EnvironmentName, epoch: Epoch, revision: Revision) -> Option<Instant> {
+    pub(super) fn when(
+        &self,
+        environment: &EnvironmentName,
+        epoch: Epoch,
+        revision: Revision,
+    ) -> Option<Instant> {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        latest.iter().rev().find(|(e, p, r, _)| e == environment && *p == epoch && *r == revision).map(|entry| entry.3)
+        latest
+            .iter()
+            .rev()
+            .find(|(e, p, r, _)| e == environment && *p == epoch && *r == revision)
+            .map(|entry| entry.3)
     }
 }

@@ -40,7 +40,10 @@ pub(super) fn client_to_wire(client: &ClientStanding) -> ClientInfo {
         refused: client
             .refused
             .iter()
-            .map(|(id, why)| stream::RefusedEntry { id: Some(convert::entry_id_to_wire(id)), why: why.clone() })
+            .map(|(id, why)| stream::RefusedEntry {
+                id: Some(convert::entry_id_to_wire(id)),
+                why: why.clone(),
+            })
             .collect(),
         held_snapshots: client.held_snapshots,
         held_oldest_revision: client.held_oldest.map_or(0, |revision| revision.0),

@@ -32,34 +32,36 @@ fn first(problems: &[flagd_core::problem::Problem]) -> String {
 }
 
 /// The flags and segments that use an entry directly: keys of flags, then `segment KEY`.
-pub(super) fn users(state: &State, used: &Name) -> Vec<String> {
+pub(super) fn users(state: &State, target: &Name) -> Vec<String> {
     // The stored text of a definition that uses `x` holds `"x"`; looking for that is much cheaper than reading all.
-    let needle = match used {
+    let needle = match target {
         Name::Flag(key) => format!("\"{key}\""),
         Name::Segment(key) => format!("\"{key}\""),
     };
-    let mentions = |bytes: &[u8]| memchr_str(bytes, needle.as_bytes());
+    let mentions = |bytes: &[u8]| contains(bytes, needle.as_bytes());
     let mut users = Vec::new();
     for (id, entry) in state.entries_of(EntryKind::FLAG).filter(|(_, entry)| mentions(&entry.bytes)) {
         let Ok((_, definition)) = read_flag(&id.key, &entry.bytes) else { continue };
-        let uses = match used {
+        let matched = match target {
             Name::Flag(key) => definition.requires.iter().any(|requirement| requirement.flag == *key),
             Name::Segment(key) => definition.segments().contains(&key),
         };
-        if uses {
+        if matched {
             users.push(id.key.to_string());
         }
     }
-    let Name::Segment(key) = used else { return users };
+    let Name::Segment(key) = target else { return users };
     for (id, entry) in state.entries_of(EntryKind::SEGMENT).filter(|(_, entry)| mentions(&entry.bytes)) {
-        if read_segment(&id.key, &entry.bytes).is_ok_and(|(_, definition)| definition.segments().contains(&key)) {
+        if read_segment(&id.key, &entry.bytes)
+            .is_ok_and(|(_, definition)| definition.segments().contains(&key))
+        {
             users.push(format!("segment {}", id.key));
         }
     }
     users
 }
 
-fn memchr_str(text: &[u8], needle: &[u8]) -> bool {
+fn contains(text: &[u8], needle: &[u8]) -> bool {
     text.windows(needle.len()).any(|window| window == needle)
 }
 
@@ -77,12 +79,17 @@ pub(super) fn related(state: &State, name: &Name) -> BTreeSet<EntryId> {
             Name::Flag(key) => {
                 found.insert(EntryId::kill(key));
                 let Some(definition) = live_or_archived(state, key) else { continue };
-                next.extend(definition.requires.iter().map(|requirement| Name::Flag(requirement.flag.clone())));
+                next.extend(
+                    definition.requires.iter().map(|requirement| Name::Flag(requirement.flag.clone())),
+                );
                 next.extend(definition.segments().into_iter().cloned().map(Name::Segment));
             }
             Name::Segment(key) => {
                 let stored = state.get(&name.entry()).or_else(|| state.get(&name.tombstone()));
-                let Some(Ok((_, definition))) = stored.map(|entry| read_segment(key.as_str(), &entry.bytes)) else { continue };
+                let Some(Ok((_, definition))) = stored.map(|entry| read_segment(key.as_str(), &entry.bytes))
+                else {
+                    continue;
+                };
                 next.extend(definition.segments().into_iter().cloned().map(Name::Segment));
             }
         }

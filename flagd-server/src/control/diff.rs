@@ -21,7 +21,8 @@ impl Control {
         let name = request.name.as_ref().map(Name::from_wire).transpose()?;
         let to_fresh = self.fresh(&request.environment).await?;
         let to = self.state_at(&to_fresh, request.to_revision).await?;
-        let other = Some(&request.from_environment).filter(|name| !name.is_empty() && **name != request.environment);
+        let other =
+            Some(&request.from_environment).filter(|name| !name.is_empty() && **name != request.environment);
         let from = match other {
             Some(name) => {
                 let fresh = self.fresh(name).await?;
@@ -45,10 +46,13 @@ impl Control {
 pub(super) fn differing(from: &State, to: &State, name: Option<&Name>) -> Vec<TouchedEntry> {
     let of_name = |id: &EntryId| match name {
         None => true,
-        Some(name @ Name::Flag(key)) => *id == name.entry() || *id == name.tombstone() || *id == EntryId::kill(key),
+        Some(name @ Name::Flag(key)) => {
+            *id == name.entry() || *id == name.tombstone() || *id == EntryId::kill(key)
+        }
         Some(name @ Name::Segment(_)) => *id == name.entry() || *id == name.tombstone(),
     };
-    let ids: BTreeSet<&EntryId> = from.entries().chain(to.entries()).map(|(id, _)| id).filter(|id| of_name(id)).collect();
+    let ids: BTreeSet<&EntryId> =
+        from.entries().chain(to.entries()).map(|(id, _)| id).filter(|id| of_name(id)).collect();
     let touched = |id: &EntryId| {
         let (before, after) = (from.get(id), to.get(id));
         if before.map(|entry| &entry.bytes) == after.map(|entry| &entry.bytes) {

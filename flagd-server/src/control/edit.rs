@@ -48,10 +48,14 @@ impl Control {
                 let edit = Edit::Apply { file, base: base.clone(), take };
                 return Ok(Wanted { edit, notes: Vec::new(), base });
             }
-            Operation::Rollback { flags, segments, to } => return self.rollback(wish, state, &flags, &segments, to).await,
+            Operation::Rollback { flags, segments, to } => {
+                return self.rollback(wish, state, &flags, &segments, to).await;
+            }
             Operation::Enable(flag) => Edit::Enable(flag),
             Operation::Disable(flag) => Edit::Disable(flag),
-            Operation::Ramp { flag, variant, share, place, from } => Edit::Ramp { flag, variant, share, place, from },
+            Operation::Ramp { flag, variant, share, place, from } => {
+                Edit::Ramp { flag, variant, share, place, from }
+            }
             Operation::Kill(flags) => Edit::Kill(flags),
             Operation::Revive(flags) => Edit::Revive(flags),
             Operation::SegmentAdd { segment, units, list } => Edit::SegmentAdd { segment, units, list },
@@ -84,7 +88,13 @@ impl Control {
         Ok(Wanted { edit: Edit::Restore { entries }, notes, base: BTreeMap::new() })
     }
 
-    async fn choose(&self, wish: &Wish, state: &State, name: &Name, to: Option<Revision>) -> Result<Choice, ControlError> {
+    async fn choose(
+        &self,
+        wish: &Wish,
+        state: &State,
+        name: &Name,
+        to: Option<Revision>,
+    ) -> Result<Choice, ControlError> {
         let id = name.entry();
         let stored = state.get(&id).or_else(|| state.get(&name.tombstone()));
         let Some(stored) = stored else {
@@ -96,9 +106,10 @@ impl Control {
         let versions: Vec<Version> = changes.iter().filter_map(|change| version(change, &id)).collect();
         match choose_rollback(&versions, to) {
             Ok(choice) => Ok(choice),
-            Err(error @ RollbackError::AfterRollback { .. }) => {
-                Err(ControlError::ChooseRevision { candidates: candidates(&error, &changes, &id), message: format!("{id}: {error}") })
-            }
+            Err(error @ RollbackError::AfterRollback { .. }) => Err(ControlError::ChooseRevision {
+                candidates: candidates(&error, &changes, &id),
+                message: format!("{id}: {error}"),
+            }),
             Err(error) => Err(EditError::Refused(format!("{id}: {error}")).into()),
         }
     }
@@ -148,13 +159,18 @@ fn candidates(error: &RollbackError, changes: &[Change], id: &EntryId) -> Vec<ad
     let RollbackError::AfterRollback { candidates, .. } = error else { return Vec::new() };
     let change = |revision| changes.iter().find(|change| change.revision == revision);
     let only = |other: &EntryId| other == id;
-    candidates.iter().filter_map(|version| change(version.revision)).map(|c| describe(c, &only, &Details::default())).collect()
+    candidates
+        .iter()
+        .filter_map(|version| change(version.revision))
+        .map(|c| describe(c, &only, &Details::default()))
+        .collect()
 }
 
 /// What the operator should know about the definition that comes back.
 fn rollback_notes(state: &State, id: &EntryId, choice: &Choice, put_back: &[Name]) -> Vec<Note> {
     let note = |severity, text| Note { severity, about: Some(id.clone()), text };
-    let mut notes = vec![note(Severity::Info, format!("{id} goes back to what revision {} wrote", choice.written))];
+    let mut notes =
+        vec![note(Severity::Info, format!("{id} goes back to what revision {} wrote", choice.written))];
     let Some(bytes) = &choice.bytes else { return notes };
     let lookup = |id: &EntryId| -> Option<&StoredEntry> { state.get(id) };
     for used in changed_since(id, bytes, choice.written, lookup) {
@@ -162,7 +178,10 @@ fn rollback_notes(state: &State, id: &EntryId, choice: &Choice, put_back: &[Name
             continue;
         }
         let text = match used.revision {
-            Some(revision) => format!("it uses {}, which has changed since (revision {revision}) and is not put back", used.id),
+            Some(revision) => format!(
+                "it uses {}, which has changed since (revision {revision}) and is not put back",
+                used.id
+            ),
             None => format!("it uses {}, which is gone", used.id),
         };
         notes.push(note(Severity::Warning, text));

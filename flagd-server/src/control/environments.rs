@@ -45,7 +45,9 @@ impl Control {
             return Err(ControlError::TooManyEnvironments(limits::ENVIRONMENTS_MAX));
         }
         match self.hub.log().create(&name, self.hub.clock().now_ms()).await? {
-            Created::New => tracing::info!(environment = %name, actor = request.actor, "created an environment"),
+            Created::New => {
+                tracing::info!(environment = %name, actor = request.actor, "created an environment")
+            }
             Created::Existed => return Err(ControlError::EnvironmentExists(name)),
         }
         let fresh = self.freshen(self.environment(&name).await?).await;
@@ -91,7 +93,8 @@ fn summary(fresh: &Fresh) -> admin::Environment {
     let state = fresh.state();
     let count = |kind| u32::try_from(state.entries_of(kind).count()).unwrap_or(u32::MAX);
     let target = Target { position: fresh.position(), touched: Vec::new() };
-    let connected = fresh.environment.standings(&target).clients.iter().filter(|client| client.connected).count();
+    let connected =
+        fresh.environment.standings(&target).clients.iter().filter(|client| client.connected).count();
     admin::Environment {
         name: fresh.environment.name().to_string(),
         position: Some(fresh.wire_position()),

@@ -49,7 +49,9 @@ pub enum ControlError {
     TooManyEnvironments(usize),
     /// This server knows the environment, but the store has no head for it. Do: look at the store; nothing is written
     /// until its data is back.
-    #[error("the store has lost the head of `{0}`; this server goes on serving what it knows and refuses changes")]
+    #[error(
+        "the store has lost the head of `{0}`; this server goes on serving what it knows and refuses changes"
+    )]
     HeadMissing(EnvironmentName),
     /// The wish cannot be planned. Do: as the inner error says.
     #[error(transparent)]
@@ -87,7 +89,9 @@ pub enum ControlError {
         why: String,
     },
     /// The revision cannot be had. Do: choose one between `oldest` and `newest`.
-    #[error("revision {revision} is not in the history of `{environment}`, which reaches from {oldest} to {newest}")]
+    #[error(
+        "revision {revision} is not in the history of `{environment}`, which reaches from {oldest} to {newest}"
+    )]
     NoSuchRevision {
         /// Where.
         environment: EnvironmentName,

@@ -22,7 +22,10 @@ impl Control {
         };
         let snapshot = &fresh.view.snapshot;
         let keys = if request.flag.is_empty() { snapshot.flag_keys() } else { vec![request.flag.as_str()] };
-        let answers = keys.into_iter().map(|key| answer(snapshot, key, &context, now, request.explain)).collect::<Result<_, _>>()?;
+        let answers = keys
+            .into_iter()
+            .map(|key| answer(snapshot, key, &context, now, request.explain))
+            .collect::<Result<_, _>>()?;
         Ok(EvaluateResponse {
             position: Some(fresh.wire_position()),
             answers,

@@ -28,8 +28,10 @@ impl Control {
         let texts = tokio::task::spawn_blocking(move || texts(&state))
             .await
             .map_err(|error| ControlError::Internal(format!("exporting failed: {error}")))?;
-        let mut parts: Vec<ExportPart> =
-            texts.into_iter().map(|text| ExportPart { text: Bytes::from(text), ..ExportPart::default() }).collect();
+        let mut parts: Vec<ExportPart> = texts
+            .into_iter()
+            .map(|text| ExportPart { text: Bytes::from(text), ..ExportPart::default() })
+            .collect();
         if let Some(first) = parts.first_mut() {
             first.position = Some(position);
             first.server.clone_from(&self.server);
@@ -40,9 +42,12 @@ impl Control {
 
 /// The file as texts that belong together in order; at least one.
 pub(super) fn texts(state: &Arc<State>) -> Vec<String> {
-    let flag = |key: &str, bytes: &[u8]| read_flag(key, bytes).ok().map(|(key, d)| write_flag(&key, &d, Form::Readable));
-    let segment =
-        |key: &str, bytes: &[u8]| read_segment(key, bytes).ok().map(|(key, d)| write_segment(&key, &d, Form::Readable));
+    let flag = |key: &str, bytes: &[u8]| {
+        read_flag(key, bytes).ok().map(|(key, d)| write_flag(&key, &d, Form::Readable))
+    };
+    let segment = |key: &str, bytes: &[u8]| {
+        read_segment(key, bytes).ok().map(|(key, d)| write_segment(&key, &d, Form::Readable))
+    };
     let mut file = File { parts: Vec::new(), text: "{\n  \"flags\": {".to_owned() };
     file.members(state, EntryKind::FLAG, flag);
     file.text.push_str("},\n  \"segments\": {");
@@ -62,7 +67,8 @@ impl File {
         let mut separator = "\n";
         for (id, entry) in state.entries_of(kind) {
             // What this server does not understand it passes on as it is.
-            let definition = readable(&id.key, &entry.bytes).unwrap_or_else(|| String::from_utf8_lossy(&entry.bytes).into_owned());
+            let definition = readable(&id.key, &entry.bytes)
+                .unwrap_or_else(|| String::from_utf8_lossy(&entry.bytes).into_owned());
             self.text.push_str(separator);
             self.text.push_str("    ");
             self.text.push_str(&serde_json::Value::from(&*id.key).to_string());

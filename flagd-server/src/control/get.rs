@@ -31,7 +31,10 @@ impl Control {
     /// [`ControlError::UnknownEntry`] when the state asked for has neither it nor its tombstone.
     pub async fn get(&self, request: GetRequest) -> Result<GetResponse, ControlError> {
         let fresh = self.fresh(&request.environment).await?;
-        let name = request.name.as_ref().ok_or_else(|| ControlError::request("`name` must say which flag or segment"))?;
+        let name = request
+            .name
+            .as_ref()
+            .ok_or_else(|| ControlError::request("`name` must say which flag or segment"))?;
         let name = Name::from_wire(name)?;
         let state = self.state_at(&fresh, request.at_revision).await?;
         let kill = match &name {
@@ -88,7 +91,9 @@ fn live(name: &Name, entry: &StoredEntry) -> Shown {
             notes: vec![admin::Note {
                 severity: admin::Severity::Warning.into(),
                 about: Some(convert::entry_id_to_wire(&name.entry())),
-                text: format!("this server does not understand the stored definition, which is shown as it is: {why}"),
+                text: format!(
+                    "this server does not understand the stored definition, which is shown as it is: {why}"
+                ),
             }],
         },
     }
@@ -97,9 +102,9 @@ fn live(name: &Name, entry: &StoredEntry) -> Shown {
 fn archived(name: &Name, entry: &StoredEntry) -> Shown {
     let definition = match name {
         Name::Flag(key) => archived_flag(key, &entry.bytes),
-        Name::Segment(key) => {
-            read_segment(key.as_str(), &entry.bytes).ok().map(|(key, d)| write_segment(&key, &d, Form::Readable))
-        }
+        Name::Segment(key) => read_segment(key.as_str(), &entry.bytes)
+            .ok()
+            .map(|(key, d)| write_segment(&key, &d, Form::Readable)),
     };
     let definition = definition.unwrap_or_else(|| String::from_utf8_lossy(&entry.bytes).into_owned());
     Shown { definition, revision: entry.revision, state: FlagState::Archived, notes: Vec::new() }

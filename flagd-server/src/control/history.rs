@@ -70,14 +70,18 @@ impl Control {
         let newest = fresh.position().revision;
         let limit = usize::try_from(request.limit).unwrap_or(limits::HISTORY_PAGE_MAX);
         let page = Page {
-            before: if request.before_revision == 0 { newest.next() } else { Revision(request.before_revision).min(newest.next()) },
+            before: if request.before_revision == 0 {
+                newest.next()
+            } else {
+                Revision(request.before_revision).min(newest.next())
+            },
             since_ms: request.since_ms,
             limit: if limit == 0 { PAGE_DEFAULT } else { limit.min(limits::HISTORY_PAGE_MAX) },
             entries: name.as_ref().map(|name| related(fresh.state(), name)),
         };
         let (found, more) = self.page(&fresh, &page).await?;
         if let Some(name) = &name {
-            self.check_known(&fresh, name, &request, &found)?;
+            check_known(&fresh, name, &request, &found)?;
         }
         let (changes, cut) = self.told(fresh.environment.name(), &found, &page).await?;
         Ok(HistoryResponse {
@@ -88,20 +92,6 @@ impl Control {
             server: self.server.clone(),
             view_age_ms: fresh.view_age_ms,
         })
-    }
-
-    /// A name that neither the state nor a whole look at the history knows is probably misspelt.
-    fn check_known(
-        &self,
-        fresh: &Fresh,
-        name: &Name,
-        request: &HistoryRequest,
-        found: &[Change],
-    ) -> Result<(), ControlError> {
-        let state = fresh.state();
-        let known = state.get(&name.entry()).is_some() || state.get(&name.tombstone()).is_some();
-        let whole = request.before_revision == 0 && request.since_ms == 0;
-        if !known && whole && found.is_empty() { Err(unknown(state, name)) } else { Ok(()) }
     }
 
     /// The changes of a page, newest first, and whether there are more.
@@ -204,6 +194,14 @@ impl Control {
     }
 }
 
+/// A name that neither the state nor a whole look at the history knows is probably misspelt.
+fn check_known(fresh: &Fresh, name: &Name, request: &HistoryRequest, found: &[Change]) -> Result<(), ControlError> {
+    let state = fresh.state();
+    let known = state.get(&name.entry()).is_some() || state.get(&name.tombstone()).is_some();
+    let whole = request.before_revision == 0 && request.since_ms == 0;
+    if !known && whole && found.is_empty() { Err(unknown(state, name)) } else { Ok(()) }
+}
+
 /// The entries of a change whose fields are compared: those that are wanted, unless there are many.
 fn compared<'c>(
     change: &'c Change,
@@ -215,7 +213,11 @@ fn compared<'c>(
 }
 
 /// A change in words, with the entries that are wanted.
-pub(super) fn describe(change: &Change, wanted: &dyn Fn(&EntryId) -> bool, details: &Details) -> HistoryChange {
+pub(super) fn describe(
+    change: &Change,
+    wanted: &dyn Fn(&EntryId) -> bool,
+    details: &Details,
+) -> HistoryChange {
     let entry = |(write, previous): &(EntryWrite, Revision)| -> TouchedEntry {
         match details.before.get(&(write.id.clone(), *previous)) {
             Some(before) => touched_entry(write, *previous, before.as_deref(), Compared::Yes),
@@ -229,7 +231,13 @@ pub(super) fn describe(change: &Change, wanted: &dyn Fn(&EntryId) -> bool, detai
         reason: change.origin.reason.clone(),
         operation: change.origin.operation.clone(),
         verb: change.origin.verb.clone(),
-        touched: change.entries.iter().filter(|(write, _)| wanted(&write.id)).take(LISTED_MAX).map(entry).collect(),
+        touched: change
+            .entries
+            .iter()
+            .filter(|(write, _)| wanted(&write.id))
+            .take(LISTED_MAX)
+            .map(entry)
+            .collect(),
         epoch: Some(convert::epoch_to_wire(change.epoch)),
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use flagd_core::definition::{About, FlagDefinition, SegmentDefinition, Switch, parse_flag, parse_kill, parse_tombstone};
+use flagd_core::definition::{
+    About, FlagDefinition, SegmentDefinition, Switch, parse_flag, parse_kill, parse_tombstone,
+};
 use flagd_core::entry::{EntryId, EntryKind, StoredEntry};
 use flagd_core::key::FlagKey;
 use flagd_core::revision::Revision;
@@ -145,10 +147,15 @@ fn segments(state: &State, request: &ListRequest) -> Vec<SegmentSummary> {
     }
     if request.archived {
         for (id, entry) in state.entries_of(EntryKind::SEGMENT_TOMBSTONE) {
-            found.entry(&id.key).or_insert_with(|| SegmentSummary { archived: true, ..segment(&id.key, entry, Vec::new()) });
+            found
+                .entry(&id.key)
+                .or_insert_with(|| SegmentSummary { archived: true, ..segment(&id.key, entry, Vec::new()) });
         }
     }
-    found.into_values().filter(|segment| matches(&request.search, [&segment.key, &segment.description])).collect()
+    found
+        .into_values()
+        .filter(|segment| matches(&request.search, [&segment.key, &segment.description]))
+        .collect()
 }
 
 fn segment(key: &str, entry: &StoredEntry, used_by: Vec<String>) -> SegmentSummary {

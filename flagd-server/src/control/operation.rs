@@ -35,7 +35,9 @@ pub(super) fn text(operation: &Operation, defined: &[String]) -> String {
     match operation {
         Operation::Put { .. } if defined.len() <= NAMES_MAX => format!("{verb} {}", defined.join(", ")),
         Operation::Put { .. } => format!("{verb} {}", counted(defined.len(), "definition")),
-        Operation::Apply { source, .. } => format!("apply {} from {source}", counted(defined.len(), "definition")),
+        Operation::Apply { source, .. } => {
+            format!("apply {} from {source}", counted(defined.len(), "definition"))
+        }
         Operation::Enable(flag) | Operation::Disable(flag) => format!("{verb} {flag}"),
         Operation::Ramp { flag, variant, share, place, from } => {
             let variant = variant.as_ref().map(|name| format!(" {name}")).unwrap_or_default();

@@ -60,9 +60,11 @@ impl Control {
         match self.hub.environment(name).await {
             Ok(environment) => Ok(environment),
             Err(StoreError::NoEnvironment(name)) => {
-                let known: Vec<String> = self.hub.environments().iter().map(|e| e.name().to_string()).collect();
+                let known: Vec<String> =
+                    self.hub.environments().iter().map(|e| e.name().to_string()).collect();
                 let near = nearest(name.as_str(), known.iter().map(String::as_str)).map(ToOwned::to_owned);
-                let nearest = near.map_or_else(|| known.into_iter().take(NAMED_MAX).collect(), |near| vec![near]);
+                let nearest =
+                    near.map_or_else(|| known.into_iter().take(NAMED_MAX).collect(), |near| vec![near]);
                 Err(ControlError::UnknownEnvironment { name, nearest })
             }
             Err(error) => Err(error.into()),
@@ -103,7 +105,11 @@ impl Control {
     }
 
     /// The state at exactly this revision, 0 being the empty beginning.
-    pub(super) async fn past_state(&self, fresh: &Fresh, revision: Revision) -> Result<Arc<State>, ControlError> {
+    pub(super) async fn past_state(
+        &self,
+        fresh: &Fresh,
+        revision: Revision,
+    ) -> Result<Arc<State>, ControlError> {
         let name = fresh.environment.name();
         if revision <= fresh.position().revision
             && let Some(state) = self.hub.log().state_at(name, revision).await?
@@ -113,7 +119,11 @@ impl Control {
         Err(self.no_such_revision(fresh, revision).await?)
     }
 
-    pub(super) async fn no_such_revision(&self, fresh: &Fresh, revision: Revision) -> Result<ControlError, ControlError> {
+    pub(super) async fn no_such_revision(
+        &self,
+        fresh: &Fresh,
+        revision: Revision,
+    ) -> Result<ControlError, ControlError> {
         let environment = fresh.environment.name().clone();
         let oldest = self.hub.log().oldest(&environment).await?;
         Ok(ControlError::NoSuchRevision { environment, revision, oldest, newest: fresh.position().revision })

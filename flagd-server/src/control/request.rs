@@ -52,16 +52,41 @@ pub(super) enum Levels {
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Operation {
-    Put { file: String, mode: PutMode },
-    Apply { file: String, source: String, take: Take },
+    Put {
+        file: String,
+        mode: PutMode,
+    },
+    Apply {
+        file: String,
+        source: String,
+        take: Take,
+    },
     Enable(FlagKey),
     Disable(FlagKey),
-    Ramp { flag: FlagKey, variant: Option<VariantName>, share: Ppm, place: PlaceChoice, from: Option<VariantName> },
+    Ramp {
+        flag: FlagKey,
+        variant: Option<VariantName>,
+        share: Ppm,
+        place: PlaceChoice,
+        from: Option<VariantName>,
+    },
     Kill(Vec<FlagKey>),
     Revive(Vec<FlagKey>),
-    Rollback { flags: Vec<FlagKey>, segments: Vec<SegmentKey>, to: Option<Revision> },
-    SegmentAdd { segment: SegmentKey, units: Vec<String>, list: SegmentList },
-    SegmentRemove { segment: SegmentKey, units: Vec<String>, list: SegmentList },
+    Rollback {
+        flags: Vec<FlagKey>,
+        segments: Vec<SegmentKey>,
+        to: Option<Revision>,
+    },
+    SegmentAdd {
+        segment: SegmentKey,
+        units: Vec<String>,
+        list: SegmentList,
+    },
+    SegmentRemove {
+        segment: SegmentKey,
+        units: Vec<String>,
+        list: SegmentList,
+    },
     Archive(Name),
     Unarchive(Name),
 }
@@ -79,7 +104,10 @@ impl Name {
         match EntryKind::from_number(name.kind) {
             EntryKind::FLAG => Ok(Name::Flag(flag(&name.key)?)),
             EntryKind::SEGMENT => Ok(Name::Segment(SegmentKey::new(&name.key).map_err(wrong_name)?)),
-            other => Err(ControlError::request(format!("`kind` must be 1 (flag) or 2 (segment), not {}", other.number()))),
+            other => Err(ControlError::request(format!(
+                "`kind` must be 1 (flag) or 2 (segment), not {}",
+                other.number()
+            ))),
         }
     }
 
@@ -131,15 +159,20 @@ pub(super) fn check(request: ChangeRequest) -> Result<Wish, ControlError> {
     at_most("an actor", request.actor.len(), limits::ACTOR_MAX_BYTES)?;
     at_most("a reason", request.reason.len(), limits::REASON_MAX_BYTES)?;
     if request.request_id.chars().any(|c| !c.is_ascii_graphic()) {
-        return Err(ControlError::request("a request id holds only printable ASCII characters without spaces"));
+        return Err(ControlError::request(
+            "a request id holds only printable ASCII characters without spaces",
+        ));
     }
     if request.actor.is_empty() || request.actor.chars().any(char::is_control) {
         return Err(ControlError::request("`actor` must say who makes the change, in printable characters"));
     }
-    let operation = request.operation.ok_or_else(|| ControlError::request("the request names no operation"))?;
+    let operation =
+        request.operation.ok_or_else(|| ControlError::request("the request names no operation"))?;
     let operation = check_operation(operation)?;
     if operation.is_kill() && !request.expectations.is_empty() {
-        return Err(ControlError::request("a kill states no expected revisions: it goes ahead whatever changed"));
+        return Err(ControlError::request(
+            "a kill states no expected revisions: it goes ahead whatever changed",
+        ));
     }
     Ok(Wish {
         environment: environment(&request.environment)?,
@@ -191,7 +224,10 @@ fn check_operation(operation: WireOperation) -> Result<Operation, ControlError> 
 
 fn check_ramp(ramp: &admin::Ramp) -> Result<Operation, ControlError> {
     if ramp.share_ppm > LINE {
-        return Err(ControlError::request(format!("a share is at most 100 % ({LINE} ppm), not {} ppm", ramp.share_ppm)));
+        return Err(ControlError::request(format!(
+            "a share is at most 100 % ({LINE} ppm), not {} ppm",
+            ramp.share_ppm
+        )));
     }
     let place = match &ramp.place {
         None => PlaceChoice::Only,
@@ -208,8 +244,11 @@ fn check_ramp(ramp: &admin::Ramp) -> Result<Operation, ControlError> {
 }
 
 fn check_rollback(rollback: &admin::Rollback) -> Result<Operation, ControlError> {
-    let segments =
-        rollback.segments.iter().map(|key| SegmentKey::new(key).map_err(wrong_name)).collect::<Result<Vec<_>, _>>()?;
+    let segments = rollback
+        .segments
+        .iter()
+        .map(|key| SegmentKey::new(key).map_err(wrong_name))
+        .collect::<Result<Vec<_>, _>>()?;
     let flags = match rollback.flags.as_slice() {
         [] if !segments.is_empty() => Vec::new(),
         named => flags(named)?,
@@ -234,8 +273,11 @@ fn put_mode(mode: admin::PutMode) -> Result<PutMode, ControlError> {
 fn source(name: String) -> Result<String, ControlError> {
     at_most("the name of a source", name.len(), SOURCE_MAX_BYTES)?;
     // It becomes a key in the store; the alphabet of flag keys is safe in all of them.
-    FlagKey::new(&name)
-        .map_err(|error| ControlError::request(format!("the source's name is wrong: {error}").replace("flag key", "source name")))?;
+    FlagKey::new(&name).map_err(|error| {
+        ControlError::request(
+            format!("the source's name is wrong: {error}").replace("flag key", "source name"),
+        )
+    })?;
     Ok(name)
 }
 
@@ -243,7 +285,9 @@ fn file(bytes: &[u8]) -> Result<String, ControlError> {
     at_most("a file of definitions", bytes.len(), limits::FILE_MAX_BYTES)?;
     match std::str::from_utf8(bytes) {
         Ok(text) => Ok(text.to_owned()),
-        Err(error) => Err(ControlError::request(format!("the file is not UTF-8 from byte {} on", error.valid_up_to()))),
+        Err(error) => {
+            Err(ControlError::request(format!("the file is not UTF-8 from byte {} on", error.valid_up_to())))
+        }
     }
 }
 

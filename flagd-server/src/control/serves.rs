@@ -43,7 +43,8 @@ fn serve(serve: &Serve, off: &VariantName) -> String {
     if shares.len() > 1 {
         shares.remove(off);
     }
-    let parts: Vec<String> = shares.iter().map(|(variant, share)| format!("{variant} {} %", percent(*share))).collect();
+    let parts: Vec<String> =
+        shares.iter().map(|(variant, share)| format!("{variant} {} %", percent(*share))).collect();
     let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
     format!("{}{by}", parts.join(", "))
 }

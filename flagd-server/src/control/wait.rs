@@ -50,7 +50,9 @@ impl Control {
         }
         let touched = if request.touched.is_empty() {
             let change = self.hub.log().change(fresh.environment.name(), revision).await?;
-            change.map(|change| change.entries.into_iter().map(|(write, _)| write.id).collect()).unwrap_or_default()
+            change
+                .map(|change| change.entries.into_iter().map(|(write, _)| write.id).collect())
+                .unwrap_or_default()
         } else {
             request.touched.iter().map(convert::entry_id_from_wire).collect()
         };
@@ -102,9 +104,13 @@ impl Waiting {
     fn progress(&self, standings: &Standings, verdict: Verdict, done: bool) -> WaitProgress {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let clients = &standings.clients;
-        let missing: Vec<&ClientStanding> = clients.iter().filter(|c| c.standing != Standing::Applied).collect();
-        let holders: Vec<&ClientStanding> = clients.iter().filter(|client| self.holds_older(client)).collect();
-        let listed = |list: &[&ClientStanding]| list.iter().take(limits::WAIT_LISTED_MAX).map(|c| client_to_wire(c)).collect();
+        let missing: Vec<&ClientStanding> =
+            clients.iter().filter(|c| c.standing != Standing::Applied).collect();
+        let holders: Vec<&ClientStanding> =
+            clients.iter().filter(|client| self.holds_older(client)).collect();
+        let listed = |list: &[&ClientStanding]| {
+            list.iter().take(limits::WAIT_LISTED_MAX).map(|c| client_to_wire(c)).collect()
+        };
         WaitProgress {
             expected: count(clients.len()),
             applied: count(clients.len() - missing.len()),
@@ -145,7 +151,8 @@ fn breath(clients: usize) -> Duration {
 /// Whether an answer says more than the one before.
 fn is_news(last: &WaitProgress, next: &WaitProgress) -> bool {
     let numbers = |progress: &WaitProgress| {
-        let standings: Vec<_> = progress.missing.iter().map(|client| (client.instance.clone(), client.standing)).collect();
+        let standings: Vec<_> =
+            progress.missing.iter().map(|client| (client.instance.clone(), client.standing)).collect();
         (progress.expected, progress.applied, progress.holding_older, progress.unlisted, standings)
     };
     numbers(last) != numbers(next)

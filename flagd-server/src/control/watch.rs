@@ -39,7 +39,8 @@ impl Control {
         let announcements = environment.announcements();
         let fresh = self.freshen(environment).await;
         let position = fresh.position();
-        let after = if request.after_revision == 0 { position.revision } else { Revision(request.after_revision) };
+        let after =
+            if request.after_revision == 0 { position.revision } else { Revision(request.after_revision) };
         if after > position.revision || after < self.hub.log().oldest(fresh.environment.name()).await? {
             return Err(self.no_such_revision(&fresh, after).await?);
         }

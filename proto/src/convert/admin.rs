@@ -4,7 +4,8 @@
 //! in a request are checked by whoever acts on it.
 
 use flagd_core::edit::{
-    Consequence, Direction, Effect, FieldDifference, FieldDrift, Flow, Movement, Note, PutMode, Severity, Take,
+    Consequence, Direction, Effect, FieldDifference, FieldDrift, Flow, Movement, Note, PutMode, Severity,
+    Take,
 };
 use flagd_core::problem::Problem;
 
