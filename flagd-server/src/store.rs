@@ -15,7 +15,11 @@ use bytes::Bytes;
 use flagd_core::key::EnvironmentName;
 use flagd_core::revision::Revision;
 
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod log;
+pub mod memory;
+pub mod redb;
 
 /// What a store's methods return: boxed, so that the server can hold any store.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -177,7 +181,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     fn get_blob<'a>(&'a self, environment: &'a EnvironmentName, id: BlobId) -> Answer<'a, Option<Bytes>>;
 
     /// Writes records, all or none.
-    fn put_records<'a>(&'a self, environment: &'a EnvironmentName, writes: Vec<RecordWrite>) -> Answer<'a, ()>;
+    fn put_records<'a>(
+        &'a self,
+        environment: &'a EnvironmentName,
+        writes: Vec<RecordWrite>,
+    ) -> Answer<'a, ()>;
 
     /// One record.
     fn get_record<'a>(

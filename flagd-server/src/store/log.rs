@@ -1,19 +1,47 @@
-//! What the bytes in a store mean: changes, heads, checkpoints, requests, the roster. (placeholder: owned by store)
+//! What the bytes in a store mean: changes, heads, checkpoints, requests, the roster.
+//!
+//! An environment is its list of changes. A change of any size is one revision: what does not fit into a value goes
+//! into blobs first, unseen, and the one small transaction that moves the head names them. Loading reads the newest
+//! checkpoint that can be believed and the changes after it, and the state is handed out only when its digest is the
+//! head's. Nothing here understands an entry's bytes, and nothing decides what is written.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use flagd_core::entry::{EntryId, EntryWrite};
 use flagd_core::key::EnvironmentName;
 use flagd_core::revision::{Digest, Epoch, Position, Revision};
 use flagd_core::state::{Delta, State};
+use flagd_proto::{Message, store as wire};
+use tokio::task::JoinHandle;
 
-use super::{Created, Quota, Store, StoreError};
+use super::{Append, Appended, Created, Quota, Store, StoreError};
+use crate::limits::CHANGE_INLINE_MAX_BYTES;
+
+mod blobs;
+mod checkpoint;
+mod encoding;
+mod reading;
+mod records;
+
+/// Expired answers are looked for at most this often.
+const HOUSEKEEPING_EVERY_MS: u64 = 60 * 60 * 1_000;
 
 /// A store whose bytes have a meaning. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Log {
     store: Arc<dyn Store>,
+    aside: Arc<Aside>,
+}
+
+/// What happens beside the appends: checkpoints and housekeeping.
+#[derive(Debug, Default)]
+struct Aside {
+    ledger: Mutex<checkpoint::Ledger>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    last_housekeeping_ms: AtomicU64,
 }
 
 /// One recorded change.
@@ -107,11 +135,25 @@ pub struct RosterEntry {
     pub position: Option<Position>,
 }
 
+impl Change {
+    /// The change as a state takes it.
+    #[must_use]
+    pub fn delta(&self) -> Delta {
+        Delta {
+            epoch: self.epoch,
+            from: Revision(self.revision.0.saturating_sub(1)),
+            to: self.revision,
+            digest_after: self.digest,
+            writes: self.entries.iter().map(|(write, _)| write.clone()).collect(),
+        }
+    }
+}
+
 impl Log {
     /// A log on a store.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Log {
-        Log { store }
+        Log { store, aside: Arc::default() }
     }
 
     /// What and where the store is.
@@ -132,40 +174,116 @@ impl Log {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn create(&self, _environment: &EnvironmentName, _now_ms: u64) -> Result<Created, StoreError> {
-        todo!()
+    pub async fn create(&self, environment: &EnvironmentName, now_ms: u64) -> Result<Created, StoreError> {
+        let epoch = Epoch::younger_than(None, now_ms, random()?);
+        let position = State::empty(environment.clone(), epoch).position();
+        self.store.create(environment, encoding::head_to_bytes(position)).await
     }
 
     /// The head, linearizable; `None` when there is no such environment.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn head(&self, _environment: &EnvironmentName) -> Result<Option<Position>, StoreError> {
-        todo!()
+    pub async fn head(&self, environment: &EnvironmentName) -> Result<Option<Position>, StoreError> {
+        let head = self.store.head(environment).await?;
+        head.map(|bytes| encoding::head_from_bytes(environment, &bytes)).transpose()
     }
 
     /// The newest state: a checkpoint and the changes after it, digests verified.
     ///
     /// # Errors
     /// [`StoreError`]; `Corrupt` when the digest does not come out as the head says.
-    pub async fn load(&self, _environment: &EnvironmentName) -> Result<State, StoreError> {
-        todo!()
+    pub async fn load(&self, environment: &EnvironmentName) -> Result<State, StoreError> {
+        let head = self.must_head(environment).await?;
+        let rebuilt = self.rebuild(environment, head.revision, head).await?;
+        let reading::Rebuilt { changes, change_bytes, checkpoint_bytes, .. } = rebuilt;
+        self.ledger().found(environment, changes, change_bytes, checkpoint_bytes);
+        Ok(rebuilt.state)
     }
 
     /// The state as it was at a revision; `None` when history does not reach back to it or it is yet to come.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn state_at(&self, _environment: &EnvironmentName, _revision: Revision) -> Result<Option<State>, StoreError> {
-        todo!()
+    pub async fn state_at(
+        &self,
+        environment: &EnvironmentName,
+        revision: Revision,
+    ) -> Result<Option<State>, StoreError> {
+        let head = self.must_head(environment).await?;
+        if revision > head.revision || revision < self.oldest(environment).await? {
+            return Ok(None);
+        }
+        Ok(Some(self.rebuild(environment, revision, head).await?.state))
     }
 
     /// Appends a change to `state`, which must be the state at the head that the caller saw.
     ///
     /// # Errors
     /// [`StoreError`]; after `Unavailable` the outcome is unknown until [`Log::first_answer`] was asked.
-    pub async fn append(&self, _environment: &EnvironmentName, _state: &State, _change: NewChange) -> Result<Outcome, StoreError> {
-        todo!()
+    pub async fn append(
+        &self,
+        environment: &EnvironmentName,
+        state: &State,
+        change: NewChange,
+    ) -> Result<Outcome, StoreError> {
+        let Some(expected_head) = self.head_if(environment, state.position()).await? else {
+            return Ok(Outcome::Lost);
+        };
+        let NewChange { origin, time_ms, writes, answer, source_base } = change;
+        let delta = state.delta(writes);
+        let mut records = Vec::new();
+        if !origin.request_id.is_empty() {
+            records.push(records::request(&origin.request_id, delta.to, time_ms, answer));
+        }
+        if let Some(base) = &source_base {
+            records.push(self.source_record(environment, &origin.source, delta.to, base).await?);
+        }
+        let change = self.write_down(environment, state, &delta, origin, time_ms).await?;
+        let append = Append {
+            expected_head,
+            head: encoding::head_to_bytes(position_after(&delta)),
+            revision: delta.to,
+            change: Some(change),
+            records,
+        };
+        self.commit(environment, state, delta, append, time_ms).await
+    }
+
+    /// Starts a younger epoch: an empty change `epoch` with `why` as its reason, in the new epoch.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn start_epoch(
+        &self,
+        environment: &EnvironmentName,
+        state: &State,
+        now_ms: u64,
+        why: &str,
+    ) -> Result<Outcome, StoreError> {
+        let older = state.position();
+        let Some(expected_head) = self.head_if(environment, older).await? else {
+            return Ok(Outcome::Lost);
+        };
+        let mut younger = state.clone();
+        younger.start_epoch(Epoch::younger_than(Some(older.epoch), now_ms, random()?));
+        let delta = younger.delta(Vec::new());
+        let origin = Origin {
+            actor: "flagd".to_owned(),
+            reason: why.to_owned(),
+            operation: "start a younger epoch".to_owned(),
+            verb: "epoch".to_owned(),
+            ..Origin::default()
+        };
+        let change = self.write_down(environment, &younger, &delta, origin, now_ms).await?;
+        let append = Append {
+            expected_head,
+            head: encoding::head_to_bytes(position_after(&delta)),
+            revision: delta.to,
+            change: Some(change),
+            records: Vec::new(),
+        };
+        self.commit(environment, &younger, delta, append, now_ms).await
     }
 
     /// Changes after `after`, in order, large ones put together from their blobs, about a megabyte of them but at least one
@@ -173,72 +291,62 @@ impl Log {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn changes(&self, _environment: &EnvironmentName, _after: Revision, _max: usize) -> Result<Vec<Change>, StoreError> {
-        todo!()
+    pub async fn changes(
+        &self,
+        environment: &EnvironmentName,
+        after: Revision,
+        max: usize,
+    ) -> Result<Vec<Change>, StoreError> {
+        let page = self.page(environment, after, max).await?;
+        Ok(page.into_iter().map(|(change, _)| change).collect())
     }
 
     /// One change; `None` when it is not in the history.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn change(&self, _environment: &EnvironmentName, _revision: Revision) -> Result<Option<Change>, StoreError> {
-        todo!()
+    pub async fn change(
+        &self,
+        environment: &EnvironmentName,
+        revision: Revision,
+    ) -> Result<Option<Change>, StoreError> {
+        let found = self.store.changes(environment, revision, 1).await?;
+        match found.into_iter().next() {
+            Some((at, bytes)) if at == revision => Ok(Some(self.read(environment, at, &bytes).await?.0)),
+            _ => Ok(None),
+        }
     }
 
     /// Waits until the head is not `seen` and returns it. Cancel-safe.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn wait(&self, _environment: &EnvironmentName, _seen: Position) -> Result<Position, StoreError> {
-        todo!()
+    pub async fn wait(&self, environment: &EnvironmentName, seen: Position) -> Result<Position, StoreError> {
+        let missing = || StoreError::NoEnvironment(environment.clone());
+        let mut head = self.store.head(environment).await?.ok_or_else(missing)?;
+        // The bytes may be another version's, so it is the position that is compared.
+        loop {
+            let position = encoding::head_from_bytes(environment, &head)?;
+            if position != seen {
+                return Ok(position);
+            }
+            head = self.store.wait(environment, &head).await?;
+        }
     }
 
     /// The oldest revision whose state can be rebuilt.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn oldest(&self, _environment: &EnvironmentName) -> Result<Revision, StoreError> {
-        todo!()
-    }
-
-    /// The first answer to a request id, if it is not older than a day.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn first_answer(&self, _environment: &EnvironmentName, _request_id: &str, _now_ms: u64) -> Result<Option<FirstAnswer>, StoreError> {
-        todo!()
-    }
-
-    /// What a source applied last.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn source_base(&self, _environment: &EnvironmentName, _source: &str) -> Result<BTreeMap<EntryId, Arc<[u8]>>, StoreError> {
-        todo!()
-    }
-
-    /// Starts a younger epoch: an empty change `epoch` with `why` as its reason, in the new epoch.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn start_epoch(&self, _environment: &EnvironmentName, _state: &State, _now_ms: u64, _why: &str) -> Result<Outcome, StoreError> {
-        todo!()
-    }
-
-    /// Remembers clients.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn save_roster(&self, _environment: &EnvironmentName, _seen: &[RosterEntry], _gone: &[u128]) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    /// The clients remembered.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn roster(&self, _environment: &EnvironmentName) -> Result<Vec<RosterEntry>, StoreError> {
-        todo!()
+    pub async fn oldest(&self, environment: &EnvironmentName) -> Result<Revision, StoreError> {
+        let head = self.must_head(environment).await?;
+        let first = self.store.oldest(environment).await?.unwrap_or(head.revision.next());
+        if first <= Revision::ZERO.next() {
+            return Ok(Revision::ZERO);
+        }
+        let checkpoints = checkpoint::list(&*self.store, environment, head.revision).await?;
+        let reachable = checkpoints.iter().map(|(revision, _)| *revision).filter(|at| at.next() >= first);
+        Ok(reachable.min().unwrap_or(head.revision))
     }
 
     /// How full the store is.
@@ -248,4 +356,145 @@ impl Log {
     pub async fn quota(&self) -> Result<Quota, StoreError> {
         self.store.quota().await
     }
+
+    /// Writes a checkpoint of a state now. The log does so by itself when loading would take long.
+    ///
+    /// # Errors
+    /// [`StoreError`]; history is whole without the checkpoint.
+    pub async fn checkpoint(&self, state: &State) -> Result<(), StoreError> {
+        checkpoint::write(&*self.store, state).await.map(drop)
+    }
+
+    /// Waits until the checkpoints and the housekeeping that are under way are done.
+    pub async fn settle(&self) {
+        let tasks = std::mem::take(&mut *self.tasks());
+        for task in tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task beside the log ended early");
+            }
+        }
+    }
 }
+
+impl Log {
+    async fn must_head(&self, environment: &EnvironmentName) -> Result<Position, StoreError> {
+        self.head(environment).await?.ok_or_else(|| StoreError::NoEnvironment(environment.clone()))
+    }
+
+    /// The stored head if it stands at `position`.
+    async fn head_if(
+        &self,
+        environment: &EnvironmentName,
+        position: Position,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let head = self.store.head(environment).await?;
+        let head = head.ok_or_else(|| StoreError::NoEnvironment(environment.clone()))?;
+        let found = encoding::head_from_bytes(environment, &head)?;
+        Ok((found == position).then_some(head))
+    }
+
+    /// A change as it is stored; what is too large for a value is in blobs afterwards.
+    async fn write_down(
+        &self,
+        environment: &EnvironmentName,
+        state: &State,
+        delta: &Delta,
+        origin: Origin,
+        time_ms: u64,
+    ) -> Result<Bytes, StoreError> {
+        let previous =
+            |write: &EntryWrite| state.get(&write.id).map_or(Revision::ZERO, |entry| entry.revision);
+        let entries =
+            delta.writes.iter().map(|write| encoding::changed_to_wire(write, previous(write))).collect();
+        let entries = wire::ChangedEntries { entries };
+        let mut change = encoding::change_to_wire(delta, origin, time_ms);
+        if entries.encoded_len() <= CHANGE_INLINE_MAX_BYTES {
+            change.entries = entries.entries;
+        } else {
+            let ids = blobs::put(&*self.store, environment, entries.encode_to_vec().into()).await?;
+            change.entry_blobs = encoding::blob_ids_to_wire(&ids);
+        }
+        Ok(change.encode_to_vec().into())
+    }
+
+    /// The one small transaction; afterwards, whatever is due beside it.
+    async fn commit(
+        &self,
+        environment: &EnvironmentName,
+        state: &State,
+        delta: Delta,
+        append: Append,
+        now_ms: u64,
+    ) -> Result<Outcome, StoreError> {
+        let blob_bytes: usize =
+            delta.writes.iter().filter_map(|write| Some(write.bytes.as_ref()?.len())).sum();
+        let bytes = append.change.as_ref().map_or(0, Bytes::len).max(blob_bytes);
+        match self.store.append(environment, append).await? {
+            Appended::Lost(_) => return Ok(Outcome::Lost),
+            Appended::Recorded => {}
+        }
+        let checkpoint_due = self.ledger().appended(environment, bytes);
+        if checkpoint_due {
+            let mut after = state.clone();
+            match after.apply(&delta) {
+                Ok(()) => self.start_checkpoint(after),
+                Err(error) => {
+                    tracing::error!(%error, "a change that was recorded does not apply; no checkpoint");
+                }
+            }
+        }
+        let last_ms = self.aside.last_housekeeping_ms.load(Ordering::Relaxed);
+        if now_ms.saturating_sub(last_ms) > HOUSEKEEPING_EVERY_MS {
+            self.aside.last_housekeeping_ms.store(now_ms, Ordering::Relaxed);
+            self.start_housekeeping(now_ms);
+        }
+        Ok(Outcome::Recorded(delta))
+    }
+
+    fn start_checkpoint(&self, state: State) {
+        let log = self.clone();
+        self.start(async move {
+            let written = checkpoint::write(&*log.store, &state).await;
+            let (environment, revision) = (state.environment(), state.revision());
+            match &written {
+                Ok(bytes) => tracing::info!(%environment, %revision, bytes, "checkpoint written"),
+                Err(error) => tracing::warn!(%environment, %revision, %error, "no checkpoint this time"),
+            }
+            log.ledger().written(environment, written.ok());
+        });
+    }
+
+    fn start_housekeeping(&self, now_ms: u64) {
+        let log = self.clone();
+        self.start(async move {
+            if let Err(error) = log.housekeeping(now_ms).await {
+                tracing::warn!(%error, "old answers to requests could not be forgotten this time");
+            }
+        });
+    }
+
+    fn start(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks();
+        tasks.retain(|task| !task.is_finished());
+        tasks.push(tokio::spawn(work));
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, checkpoint::Ledger> {
+        self.aside.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.aside.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn position_after(delta: &Delta) -> Position {
+    Position { epoch: delta.epoch, revision: delta.to, digest: delta.digest_after }
+}
+
+fn random() -> Result<u64, StoreError> {
+    getrandom::u64().map_err(|error| StoreError::Unavailable(format!("no random bits for an epoch: {error}")))
+}
+
+#[cfg(test)]
+mod tests;

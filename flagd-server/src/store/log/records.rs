@@ -1,0 +1,155 @@
+//! What is remembered beside the changes: answers to requests, the roster, what a source applied.
+//!
+//! Records have no revision and are no history. They say nothing about an environment's state, so losing one costs
+//! a convenience and never a change.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flagd_core::entry::EntryId;
+use flagd_core::key::EnvironmentName;
+use flagd_core::revision::Revision;
+use flagd_proto::{Message, store as wire};
+
+use super::{FirstAnswer, Log, RosterEntry, blobs, encoding};
+use crate::limits::REQUEST_KEPT_MS;
+use crate::store::{RecordKind, RecordWrite, StoreError};
+
+/// So many expired answers are forgotten in one transaction.
+const FORGET_AT_ONCE: usize = 256;
+
+/// The record that answers whoever repeats a request.
+pub(super) fn request(id: &str, revision: Revision, time_ms: u64, answer: Vec<u8>) -> RecordWrite {
+    let record = wire::RequestRecord { revision: revision.0, time_ms, answer: answer.into() };
+    let value = Some(record.encode_to_vec().into());
+    RecordWrite { kind: RecordKind::Request, key: id.to_owned(), value }
+}
+
+fn is_expired(record: &wire::RequestRecord, now_ms: u64) -> bool {
+    now_ms.saturating_sub(record.time_ms) > REQUEST_KEPT_MS
+}
+
+fn instance_key(instance: u128) -> String {
+    format!("{instance:032x}")
+}
+
+impl Log {
+    /// The first answer to a request id, if it is not older than a day.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn first_answer(
+        &self,
+        environment: &EnvironmentName,
+        request_id: &str,
+        now_ms: u64,
+    ) -> Result<Option<FirstAnswer>, StoreError> {
+        let Some(value) = self.store.get_record(environment, RecordKind::Request, request_id).await? else {
+            return Ok(None);
+        };
+        let record: wire::RequestRecord = encoding::decode("the answer to a request", &value)?;
+        if is_expired(&record, now_ms) {
+            return Ok(None);
+        }
+        Ok(Some(FirstAnswer { revision: Revision(record.revision), answer: record.answer.to_vec() }))
+    }
+
+    /// Forgets answers that are older than a day. The log does so by itself about once an hour while it is written to.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was forgotten until then stays forgotten.
+    pub async fn housekeeping(&self, now_ms: u64) -> Result<usize, StoreError> {
+        let mut forgotten = 0;
+        for environment in self.store.environments().await? {
+            let mut expired = Vec::new();
+            for (key, value) in self.store.list_records(&environment, RecordKind::Request).await? {
+                let record: wire::RequestRecord = encoding::decode("the answer to a request", &value)?;
+                if is_expired(&record, now_ms) {
+                    expired.push(RecordWrite { kind: RecordKind::Request, key, value: None });
+                }
+            }
+            forgotten += expired.len();
+            for some in expired.chunks(FORGET_AT_ONCE) {
+                self.store.put_records(&environment, some.to_vec()).await?;
+            }
+        }
+        Ok(forgotten)
+    }
+
+    /// What a source applied last.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn source_base(
+        &self,
+        environment: &EnvironmentName,
+        source: &str,
+    ) -> Result<BTreeMap<EntryId, Arc<[u8]>>, StoreError> {
+        let Some(value) = self.store.get_record(environment, RecordKind::Source, source).await? else {
+            return Ok(BTreeMap::new());
+        };
+        let what = format!("what the source `{source}` applied last");
+        let record: wire::SourceRecord = encoding::decode(&what, &value)?;
+        let (entries, _) = blobs::get_entries(&*self.store, environment, &what, &record.blobs).await?;
+        Ok(entries.into_iter().map(|(id, entry)| (id, entry.bytes)).collect())
+    }
+
+    /// Writes what a source has applied into blobs; the record that names them goes into the append.
+    pub(super) async fn source_record(
+        &self,
+        environment: &EnvironmentName,
+        source: &str,
+        revision: Revision,
+        base: &BTreeMap<EntryId, Arc<[u8]>>,
+    ) -> Result<RecordWrite, StoreError> {
+        let entries = base.iter().map(|(id, bytes)| (id, &**bytes, Revision::ZERO));
+        let (ids, _) = blobs::put_entries(&*self.store, environment, entries).await?;
+        let record = wire::SourceRecord {
+            name: source.to_owned(),
+            revision: revision.0,
+            blobs: encoding::blob_ids_to_wire(&ids),
+        };
+        let value = Some(record.encode_to_vec().into());
+        Ok(RecordWrite { kind: RecordKind::Source, key: source.to_owned(), value })
+    }
+
+    /// Remembers clients.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn save_roster(
+        &self,
+        environment: &EnvironmentName,
+        seen: &[RosterEntry],
+        gone: &[u128],
+    ) -> Result<(), StoreError> {
+        let removals = gone.iter().map(|instance| (*instance, None));
+        let saves = seen
+            .iter()
+            .map(|entry| (entry.instance, Some(encoding::roster_to_wire(entry).encode_to_vec().into())));
+        let writes: Vec<_> = removals
+            .chain(saves)
+            .map(|(instance, value)| RecordWrite {
+                kind: RecordKind::Roster,
+                key: instance_key(instance),
+                value,
+            })
+            .collect();
+        if writes.is_empty() {
+            return Ok(());
+        }
+        self.store.put_records(environment, writes).await
+    }
+
+    /// The clients remembered.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn roster(&self, environment: &EnvironmentName) -> Result<Vec<RosterEntry>, StoreError> {
+        let records = self.store.list_records(environment, RecordKind::Roster).await?;
+        let decode = |(_, value): (String, bytes::Bytes)| {
+            encoding::roster_from_wire(encoding::decode("a client of the roster", &value)?)
+        };
+        records.into_iter().map(decode).collect()
+    }
+}
