@@ -163,7 +163,7 @@ pub(super) fn decide<P>(
 
 /// Merges a flag; splits of the file that win may still state shares. Type and salt are live's.
 pub(super) fn merge_flag(three: Three<'_, FlagDefinition>, merge: &mut Merge<'_>) -> FlagDefinition {
-    let about = merge_about(three.part(|flag| &flag.about), merge);
+    let about = merge_about(&three.part(|flag| &flag.about), merge);
     let mut variants = BTreeMap::new();
     let names: BTreeSet<&VariantName> =
         three.file.variants.keys().chain(three.live.variants.keys()).collect();
@@ -175,7 +175,7 @@ pub(super) fn merge_flag(three: Three<'_, FlagDefinition>, merge: &mut Merge<'_>
     let switch = merge.field("enabled", three.part(|flag| flag.switch));
     let requires = merge.field("requires", three.part(|flag| &flag.requires)).clone();
     let rules = merge_rules(three, merge);
-    let otherwise = merge_serve("otherwise", three, three.part(|flag| &flag.otherwise), merge).clone();
+    let otherwise = merge_serve("otherwise", three, &three.part(|flag| &flag.otherwise), merge).clone();
     FlagDefinition {
         about,
         variants,
@@ -189,9 +189,8 @@ pub(super) fn merge_flag(three: Three<'_, FlagDefinition>, merge: &mut Merge<'_>
 }
 
 /// Merges what cannot change an answer.
-pub(super) fn merge_about(about: Parts<&About>, merge: &mut Merge<'_>) -> About {
-    let Parts { base, file, live } = about;
-    let three = Three { base, file, live };
+pub(super) fn merge_about(about: &Parts<&About>, merge: &mut Merge<'_>) -> About {
+    let three = Three { base: about.base, file: about.file, live: about.live };
     About {
         description: merge.field("description", three.part(|about| &about.description)).clone(),
         owner: merge.field("owner", three.part(|about| &about.owner)).clone(),
@@ -224,14 +223,14 @@ fn merge_rule(name: &RuleName, three: Three<'_, FlagDefinition>, merge: &mut Mer
     Some(Rule {
         name: name.clone(),
         condition: merge.field(&format!("rules.{name}.if"), condition).clone(),
-        serve: merge_serve(&format!("rules.{name}.serve"), three, serve, merge).clone(),
+        serve: merge_serve(&format!("rules.{name}.serve"), three, &serve, merge).clone(),
     })
 }
 
 fn merge_serve<'d>(
     name: &str,
     three: Three<'d, FlagDefinition>,
-    serve: Parts<&'d Serve>,
+    serve: &Parts<&'d Serve>,
     merge: &mut Merge<'_>,
 ) -> &'d Serve {
     let terms = match serve.file {
@@ -240,7 +239,7 @@ fn merge_serve<'d>(
     };
     let off = &three.file.off_variant;
     let same = |a: &&Serve, b: &&Serve| terms.of(a, off) == terms.of(b, off);
-    match merge.decide(name, &serve, same) {
+    match merge.decide(name, serve, same) {
         Kept::File => serve.file,
         Kept::Live => serve.live,
     }

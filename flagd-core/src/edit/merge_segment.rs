@@ -10,7 +10,7 @@ use crate::definition::SegmentDefinition;
 /// Merges a segment.
 pub(super) fn merge_segment(three: Three<'_, SegmentDefinition>, merge: &mut Merge<'_>) -> SegmentDefinition {
     SegmentDefinition {
-        about: merge_about(three.part(|segment| &segment.about), merge),
+        about: merge_about(&three.part(|segment| &segment.about), merge),
         by: merge.field("by", three.part(|segment| &segment.by)).clone(),
         include: merge_list("include", three, |segment| &segment.include, merge),
         exclude: merge_list("exclude", three, |segment| &segment.exclude, merge),

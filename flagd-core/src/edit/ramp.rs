@@ -41,19 +41,19 @@ pub(super) fn ramp(before: &View<'_>, wish: &Wish<'_>, now: Timestamp) -> Result
     let old = stretches(serve, off);
     let mut wanted = shares(&old);
     let had = wanted.get(variant).copied().unwrap_or_default();
-    let giver_had = wanted.get(from).copied().unwrap_or_default();
+    let given = wanted.get(from).copied().unwrap_or_default();
     let mut draft = Draft::default();
     if had == wish.share {
         let text = format!("{}: {variant} is at {} already", sentence::place(place), sentence::share(had));
         draft.note(Severity::Info, EntryId::flag(wish.flag), text);
         return Ok(draft);
     }
-    let giver_has = (giver_had.0 + had.0).checked_sub(wish.share.0);
-    let Some(giver_has) = giver_has else {
-        return Err(not_enough(wish, place, (variant, had), (from, giver_had), &wanted));
+    let left = (given.0 + had.0).checked_sub(wish.share.0);
+    let Some(left) = left else {
+        return Err(not_enough(wish, place, (variant, had), (from, given), &wanted));
     };
     wanted.insert(variant.clone(), wish.share);
-    wanted.insert(from.clone(), Ppm(giver_has));
+    wanted.insert(from.clone(), Ppm(left));
     wanted.retain(|_, ppm| ppm.0 > 0);
     let layout = Layout::Stretches(reweigh(&old, &wanted, off));
     let ramped = Serve::Split(Split { layout, by: unit_of(serve).map(Box::from) });
@@ -179,16 +179,14 @@ fn choose_from<'d>(
         None if *variant != live.off_variant => return Ok(&live.off_variant),
         None => {
             let mut others = live.variants.keys().filter(|name| *name != variant);
-            match (others.next(), others.next()) {
-                (Some(only), None) => only,
-                _ => {
-                    let text = format!(
-                        "{variant} is the off variant of `{}`: say with --from which variant gives or takes",
-                        wish.flag
-                    );
-                    return Err(EditError::Refused(text));
-                }
-            }
+            let (Some(only), None) = (others.next(), others.next()) else {
+                let text = format!(
+                    "{variant} is the off variant of `{}`: say with --from which variant gives or takes",
+                    wish.flag
+                );
+                return Err(EditError::Refused(text));
+            };
+            only
         }
     };
     if from == variant {
@@ -203,7 +201,7 @@ fn not_enough(
     wish: &Wish<'_>,
     place: Place<'_>,
     (variant, had): (&VariantName, Ppm),
-    (from, giver_had): (&VariantName, Ppm),
+    (from, given): (&VariantName, Ppm),
     shares: &std::collections::BTreeMap<VariantName, Ppm>,
 ) -> EditError {
     let missing = Ppm(wish.share.0.saturating_sub(had.0));
@@ -213,11 +211,11 @@ fn not_enough(
         .map(|(name, ppm)| format!("--from {name} ({})", sentence::share(*ppm)))
         .collect();
     let way_out = if others.is_empty() {
-        format!("{variant} can have at most {}", sentence::share(Ppm(had.0 + giver_had.0)))
+        format!("{variant} can have at most {}", sentence::share(Ppm(had.0 + given.0)))
     } else {
         format!(
             "at most {} is possible, or take it {}",
-            sentence::share(Ppm(had.0 + giver_had.0)),
+            sentence::share(Ppm(had.0 + given.0)),
             others.join(" or ")
         )
     };
@@ -225,7 +223,7 @@ fn not_enough(
         "{}: {variant} needs {} more, and {from} has only {}; {way_out}",
         sentence::place(place),
         sentence::share(missing),
-        sentence::share(giver_had),
+        sentence::share(given),
     ))
 }
 

@@ -22,9 +22,8 @@ enum Outcome {
 /// Applies `base`, edits to `live`, applies `file`: what became of the fields named `field`.
 fn outcome(base: Option<&str>, file: &str, live: &str, field: &str, take: Take) -> (Outcome, World) {
     let mut world = World::empty();
-    match base {
-        Some(base) => drop(world.apply("ci", base, Take::Ask).unwrap()),
-        None => {}
+    if let Some(base) = base {
+        world.apply("ci", base, Take::Ask).unwrap();
     }
     world.edit(&Edit::Put { file: live.to_owned(), mode: PutMode::CreateOrReplace });
     let before = world.state.clone();
@@ -50,10 +49,10 @@ fn outcome(base: Option<&str>, file: &str, live: &str, field: &str, take: Take) 
 
 /// Three different values of every field of a flag, each a whole flag, and the field's name.
 const FLAG_FIELDS: &[(&str, [&str; 3])] = &[
-    ("description", [r#"{"description": "a"}"#, r#"{"description": "b"}"#, r#"{}"#]),
-    ("owner", [r#"{"owner": "a"}"#, r#"{"owner": "b"}"#, r#"{}"#]),
-    ("tags", [r#"{"tags": ["a"]}"#, r#"{"tags": ["b", "a"]}"#, r#"{}"#]),
-    ("metadata", [r#"{"metadata": {"a": 1}}"#, r#"{"metadata": {"a": 2}}"#, r#"{}"#]),
+    ("description", [r#"{"description": "a"}"#, r#"{"description": "b"}"#, "{}"]),
+    ("owner", [r#"{"owner": "a"}"#, r#"{"owner": "b"}"#, "{}"]),
+    ("tags", [r#"{"tags": ["a"]}"#, r#"{"tags": ["b", "a"]}"#, "{}"]),
+    ("metadata", [r#"{"metadata": {"a": 1}}"#, r#"{"metadata": {"a": 2}}"#, "{}"]),
     (
         "variants.b",
         [
@@ -75,7 +74,7 @@ const FLAG_FIELDS: &[(&str, [&str; 3])] = &[
         [
             r#"{"requires": [{"flag": "g", "serves": ["on"]}]}"#,
             r#"{"requires": [{"flag": "g", "serves": ["off"]}]}"#,
-            r#"{}"#,
+            "{}",
         ],
     ),
     (
@@ -125,8 +124,10 @@ const TWO_VALUED: &[(&str, [&str; 2])] = &[
     ),
 ];
 
-/// The rows: base, file and live as numbers of versions, the outcome for each way to take it.
-const MATRIX: &[(&str, Option<usize>, usize, usize, [Outcome; 3])] = &[
+/// Base, file and live as numbers of versions, and the outcome for each way to take it.
+type Row<'r> = (&'r str, Option<usize>, usize, usize, [Outcome; 3]);
+
+const MATRIX: &[Row<'_>] = &[
     ("nothing changed", Some(0), 0, 0, [Outcome::Same; 3]),
     ("only the file changed", Some(0), 1, 0, [Outcome::File; 3]),
     ("only live changed", Some(0), 0, 1, [Outcome::Drift; 3]),
@@ -140,7 +141,7 @@ const TAKES: [Take; 3] = [Take::Ask, Take::File, Take::Live];
 
 fn check_row(
     field: &str,
-    row: &(&str, Option<usize>, usize, usize, [Outcome; 3]),
+    row: &Row<'_>,
     rotate: usize,
     version: impl Fn(usize) -> String,
     read: impl Fn(&World) -> String,
@@ -333,6 +334,9 @@ fn the_first_apply_to_live_flags_wants_to_be_told() {
     assert_eq!(world.otherwise("f"), "on 200000, off 800000");
 }
 
+/// A name; the rules in the base, in the file, live, and merged.
+type Case<'c> = (&'c str, &'c [&'c str], &'c [&'c str], &'c [&'c str], &'c [&'c str]);
+
 #[test]
 fn rules_of_both_sides_keep_their_places() {
     let rule = |name: &str| {
@@ -344,7 +348,7 @@ fn rules_of_both_sides_keep_their_places() {
             names.iter().map(|name| rule(name)).collect::<Vec<_>>().join(", ")
         ))
     };
-    let cases: &[(&str, &[&str], &[&str], &[&str], &[&str])] = &[
+    let cases: &[Case<'_>] = &[
         ("both add", &["a", "b"], &["a", "file", "b"], &["live", "a", "b"], &["live", "a", "file", "b"]),
         ("file removes, live adds behind it", &["a", "b"], &["b"], &["a", "live", "b"], &["live", "b"]),
         ("file reorders, live adds", &["a", "b"], &["b", "a"], &["a", "live", "b"], &["b", "a", "live"]),

@@ -10,13 +10,16 @@ fn flag(rules: &[String], otherwise: &str) -> String {
     format!(r#""f": {{"rules": [{}], "otherwise": {otherwise}}}"#, rules.join(", "))
 }
 
+/// A name, the flag before and after, what that does and how it is told.
+type Case = (&'static str, String, String, Movement, &'static str);
+
 #[test]
 fn movements_are_told_as_far_as_they_can_be() {
     let half = r#"{"split": {"on": 50, "off": 50}}"#;
     let quarter = r#"{"split": {"on": 25, "off": 75}}"#;
     let by = r#"{"split": {"on": 25, "off": 75}, "by": "company"}"#;
-    let (off, on) = (r#""off""#, r#""on""#);
-    let cases: Vec<(&str, String, String, Movement, &str)> = vec![
+    let off = r#""off""#;
+    let cases: Vec<Case> = vec![
         (
             "up",
             flag(&[], quarter),
@@ -52,6 +55,16 @@ fn movements_are_told_as_far_as_they_can_be() {
             Movement::Moves,
             "rule \"r\": on 25 % -> 50 %, only adds (25 % of its units); otherwise: on 50 % -> 25 %, only removes (25 % of its units)",
         ),
+    ];
+    check(cases);
+}
+
+#[test]
+fn rules_that_come_go_and_change_are_told() {
+    let half = r#"{"split": {"on": 50, "off": 50}}"#;
+    let quarter = r#"{"split": {"on": 25, "off": 75}}"#;
+    let (off, on) = (r#""off""#, r#""on""#);
+    let cases: Vec<Case> = vec![
         (
             "a rule for some, nobody else in",
             flag(&[], off),
@@ -116,6 +129,10 @@ fn movements_are_told_as_far_as_they_can_be() {
             "now serves off = false to everybody (disabled); before: otherwise on 25 %",
         ),
     ];
+    check(cases);
+}
+
+fn check(cases: Vec<Case>) {
     for (name, before, after, movement, summary) in cases {
         let mut world = World::of(&format!(r#"{before}, "g": {{"rollout": 5}}"#));
         let plan = world.put(&after);
