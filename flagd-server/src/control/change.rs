@@ -152,7 +152,10 @@ impl Control {
             // All of it was live already; the next `apply` of this source must know that.
             if let Some(base) = planned.news_of_source() {
                 let revision = view.state.revision();
-                self.hub.log().remember_source(&wish.environment, wish.operation.source(), revision, base).await?;
+                self.hub
+                    .log()
+                    .remember_source(&wish.environment, wish.operation.source(), revision, base)
+                    .await?;
             }
             return Ok(Attempt::Answered(Box::new(planned.unrecorded())));
         }

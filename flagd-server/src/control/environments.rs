@@ -46,7 +46,7 @@ impl Control {
         }
         match self.hub.log().create(&name, self.hub.clock().now_ms()).await? {
             Created::New => {
-                tracing::info!(environment = %name, actor = request.actor, "created an environment")
+                tracing::info!(environment = %name, actor = request.actor, "created an environment");
             }
             Created::Existed => return Err(ControlError::EnvironmentExists(name)),
         }

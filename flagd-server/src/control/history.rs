@@ -195,7 +195,12 @@ impl Control {
 }
 
 /// A name that neither the state nor a whole look at the history knows is probably misspelt.
-fn check_known(fresh: &Fresh, name: &Name, request: &HistoryRequest, found: &[Change]) -> Result<(), ControlError> {
+fn check_known(
+    fresh: &Fresh,
+    name: &Name,
+    request: &HistoryRequest,
+    found: &[Change],
+) -> Result<(), ControlError> {
     let state = fresh.state();
     let known = state.get(&name.entry()).is_some() || state.get(&name.tombstone()).is_some();
     let whole = request.before_revision == 0 && request.since_ms == 0;
