@@ -189,13 +189,21 @@ fn check_segment_chains(
     }
 }
 
+/// Most names that are told of one circle.
+const NAMES_MAX: usize = 20;
+
 fn tell<K>(chain: &Chain<'_, K>, kind: &str, member: &str, max: usize, text: impl Fn(&K) -> &str) -> Problem {
     let (keys, message) = match chain {
         Chain::Cycle(keys) => (keys, "this is a cycle: "),
         Chain::TooLong(keys) => (keys, "this chain is too long: "),
     };
-    let names: Vec<&str> = keys.iter().map(|key| text(key)).collect();
-    let first = names.first().copied().unwrap_or_default();
+    let first = keys.first().map(|key| text(key)).unwrap_or_default();
+    let shown = keys.len().min(NAMES_MAX);
+    let mut names: Vec<&str> = keys.iter().take(shown).map(|key| text(key)).collect();
+    let more = format!("... ({} more)", keys.len() - shown);
+    if let (true, Some(last)) = (keys.len() > shown, keys.last()) {
+        names.extend([more.as_str(), text(last)]);
+    }
     let path = format!("{}.{member}", entry_path(kind, first));
     let problem = Problem::new(path, format!("{message}{}", names.join(" -> ")));
     match chain {

@@ -21,6 +21,8 @@ mod parse;
 mod record;
 mod schema;
 mod segment;
+#[cfg(test)]
+mod tests;
 mod value;
 mod words;
 

@@ -18,6 +18,7 @@ use crate::revision::{Position, Revision};
 use crate::state::State;
 use crate::time::Timestamp;
 
+mod circle;
 mod compile;
 mod condition;
 mod evaluate;
@@ -145,7 +146,7 @@ impl Snapshot {
         for (id, bytes) in last_good {
             let mut compiler = Compiler { flags: &mut start.flags, segments: &mut start.segments };
             if let Ok(definition) = compiler.definition(id, bytes) {
-                start.put_in_use(id, Some(definition));
+                start.put_in_use(id, Some(&definition));
             }
         }
         start.derive(state, Touched::All)
@@ -241,11 +242,15 @@ impl Snapshot {
         }))
     }
 
-    /// Puts a definition in use, or none.
-    fn put_in_use(&mut self, id: &EntryId, definition: Option<Definition>) {
+    /// Puts a definition in use, or none. What is in use already is left alone: touching it would copy a chunk.
+    fn put_in_use(&mut self, id: &EntryId, definition: Option<&Definition>) {
+        let bytes_of = |definition: &Definition| Arc::clone(&definition.origin().bytes);
+        if self.in_use(id).as_ref().map(bytes_of) == definition.map(bytes_of) {
+            return;
+        }
         let (flag, segment) = match definition {
-            Some(Definition::Flag(flag)) => (Some(flag), None),
-            Some(Definition::Segment(segment)) => (None, Some(segment)),
+            Some(Definition::Flag(flag)) => (Some(Arc::clone(flag)), None),
+            Some(Definition::Segment(segment)) => (None, Some(Arc::clone(segment))),
             None => (None, None),
         };
         match id.kind {

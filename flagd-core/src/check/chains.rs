@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::limits;
+
 /// Something wrong with how names lead to one another.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Chain<'k, K> {
@@ -42,6 +44,10 @@ pub(super) fn chains<'k, K: Ord>(
     let mut marks: BTreeMap<&'k K, Mark<'k, K>> = BTreeMap::new();
     let open = |key: &'k K| Frame { key, ahead: ahead(key), steps: 0, next: None, concerned: asked(key) };
     for start in starts {
+        // Enough to mend; looking for more of them could take very long in a thicket of circles.
+        if found.len() >= limits::PROBLEMS_MAX {
+            break;
+        }
         if marks.contains_key(start) {
             continue;
         }
@@ -64,6 +70,7 @@ pub(super) fn chains<'k, K: Ord>(
             }
             way.push(frame);
             match marks.get(key) {
+                Some(Mark::Open) if found.len() >= limits::PROBLEMS_MAX => {}
                 Some(Mark::Open) => {
                     let begin = way.iter().position(|frame| frame.key == key).unwrap_or(0);
                     let mut circle: Vec<&K> = way.iter().skip(begin).map(|frame| frame.key).collect();

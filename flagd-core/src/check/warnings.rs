@@ -34,18 +34,19 @@ pub fn warnings(_key: &FlagKey, definition: &FlagDefinition) -> Vec<Problem> {
     found
 }
 
-/// Whether whoever meets `a` surely meets `b`, as far as that shows without thinking.
+/// Whether whoever meets `a` surely meets `b`, as far as one look shows: `a` demands all that `b` demands, or
+/// `b` allows all that `a` allows. Looking deeper would cost more than it tells.
 fn implies(a: &Condition, b: &Condition) -> bool {
-    if a == b {
-        return true;
-    }
-    match (a, b) {
-        (Condition::All(list), b) if list.iter().any(|each| implies(each, b)) => true,
-        (Condition::Any(list), b) if list.iter().all(|each| implies(each, b)) => true,
-        (a, Condition::Any(list)) => list.iter().any(|each| implies(a, each)),
-        (a, Condition::All(list)) => list.iter().all(|each| implies(a, each)),
-        _ => false,
-    }
+    demands(b).iter().all(|part| demands(a).contains(part))
+        || allowed(a).iter().all(|part| allowed(b).contains(part))
+}
+
+fn demands(condition: &Condition) -> &[Condition] {
+    if let Condition::All(list) = condition { list } else { std::slice::from_ref(condition) }
+}
+
+fn allowed(condition: &Condition) -> &[Condition] {
+    if let Condition::Any(list) = condition { list } else { std::slice::from_ref(condition) }
 }
 
 /// How many `not` stand around a condition.

@@ -333,6 +333,9 @@ impl<'a> Reader<'a> {
             let at = at.key(&member.name, member.text);
             self.arm(&at, &member.name, member.key_text, variants)
         }))?;
+        if object.left_out() {
+            return None;
+        }
         self.sums_to_100(at, list.iter().map(|(_, share)| *share))?;
         Some(Layout::Shares(list.into_iter().collect()))
     }

@@ -138,12 +138,18 @@ pub(super) struct Member<'a> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Object<'a> {
     members: Vec<Member<'a>>,
+    left_out: bool,
 }
 
 impl<'a> Object<'a> {
     /// The value of a member.
     pub(super) fn get(&self, name: &str) -> Option<&'a str> {
         self.members.iter().find(|member| member.name == name).map(|member| member.text)
+    }
+
+    /// Whether members were left out because their keys were wrong or came twice.
+    pub(super) fn left_out(&self) -> bool {
+        self.left_out
     }
 
     /// All members, in the author's order.
@@ -315,7 +321,7 @@ impl<'a> Reader<'a> {
             self.wrong_type(at, what);
             return None;
         }
-        let mut object = Object { members: Vec::new() };
+        let mut object = Object::default();
         let mut seen: BTreeSet<Cow<'a, str>> = BTreeSet::new();
         for RawMember { key_text, text } in raw_members(at.text) {
             let Some(name) = unescape(key_text) else {
@@ -325,6 +331,7 @@ impl<'a> Reader<'a> {
                     "this key holds half of a surrogate pair, which is no character",
                     None,
                 );
+                object.left_out = true;
                 continue;
             };
             // A search of a handful is faster than a set; a file's map of flags needs the set.
@@ -338,6 +345,7 @@ impl<'a> Reader<'a> {
             }
             if double {
                 self.note(&at.key(&name, text), key_text, format!("`{name}` is given twice"), None);
+                object.left_out = true;
                 continue;
             }
             object.members.push(Member { name, key_text, text });
@@ -455,6 +463,11 @@ impl Cursor<'_> {
 }
 
 fn syntax_problem(source: &str, error: &serde_json::Error) -> Problem {
+    // Skipping a value tells less about it than reading it does, except that reading gives up on deep nesting.
+    let detailed = serde_json::from_str::<serde_json::Value>(source).err();
+    let detailed =
+        detailed.filter(|other| other.line() == error.line() && !other.to_string().contains("recursion"));
+    let error = detailed.as_ref().unwrap_or(error);
     let text = error.to_string();
     let message = text.split(" at line ").next().unwrap_or(&text);
     let line = error.line().max(1);

@@ -13,7 +13,7 @@ use super::view::View;
 use super::{Effect, Flow, Movement, kill, sentence, touched_flags};
 use crate::check::Definitions;
 use crate::definition::{FlagDefinition, Place, Ppm, Requirement, SegmentDefinition, Serve};
-use crate::entry::EntryWrite;
+use crate::entry::{EntryId, EntryWrite};
 use crate::key::{FlagKey, SegmentKey, VariantName};
 use crate::split::{flows, shares};
 
@@ -77,7 +77,15 @@ fn effect(
     let (was_dark, is_dark) = (dark(before, flag), dark(after, flag));
     match (before.read_flag(flag.as_str()), after.read_flag(flag.as_str())) {
         (None, None) => return None,
-        (None, Some(new)) => appears(new.ok(), is_dark.as_ref(), &mut account),
+        (None, Some(new)) => {
+            let known = before.bytes(&EntryId::tombstone(flag)).is_some();
+            let word = if known { "back from the archive" } else { "new flag" };
+            appears(new.ok(), is_dark.as_ref(), word, &mut account);
+        }
+        (Some(_), None) if is_dark == Some(Dark::Killed) => {
+            let now = kill::served_while_killed(after, flag.as_str());
+            account.add(Movement::Nothing, format!("still killed: serves {now} to everybody"));
+        }
         (Some(old), None) => {
             let before = sentence_before(old.ok(), was_dark.as_ref());
             account.add(Movement::Unknown, format!("callers get their own defaults; {before}"));
@@ -85,7 +93,12 @@ fn effect(
         (Some(old), Some(new)) => match (&was_dark, &is_dark) {
             (None, Some(why)) => goes_dark(after, flag, old.ok(), new.ok(), why, &mut account),
             (Some(_), None) => comes_back(old.ok(), new.ok(), &mut account),
-            (Some(_), Some(why)) => stays_dark(old.ok(), new.ok(), why, &mut account),
+            (Some(was), Some(why)) => {
+                stays_dark(old.ok(), new.ok(), why, &mut account);
+                if was != why {
+                    account.add(Movement::Nothing, format!("before: {}", told(was)));
+                }
+            }
             (None, None) => match (old, new) {
                 (Ok(old), Ok(new)) => {
                     compare(old, new, &mut account);
@@ -98,18 +111,16 @@ fn effect(
     Some(account.into_effect(flag))
 }
 
-fn appears(new: Option<&FlagDefinition>, why: Option<&Dark>, account: &mut Account) {
+fn appears(new: Option<&FlagDefinition>, why: Option<&Dark>, word: &str, account: &mut Account) {
     let Some(new) = new else {
-        return account.add(Movement::Unknown, "new flag, not understood by this server");
+        return account.add(Movement::Unknown, format!("{word}, not understood by this server"));
     };
     if let Some(why) = why {
-        return account.add(
-            Movement::Nothing,
-            format!("new flag: {} to everybody ({})", sentence::off(new), told(why)),
-        );
+        return account
+            .add(Movement::Nothing, format!("{word}: {} to everybody ({})", sentence::off(new), told(why)));
     }
     let movement = if serves_more(new) { Movement::OnlyAdds } else { Movement::Nothing };
-    account.add(movement, format!("new flag: {}", sentence::serves(new)));
+    account.add(movement, format!("{word}: {}", sentence::serves(new)));
     account.flows = gains(new);
 }
 

@@ -33,7 +33,7 @@ pub fn undo(edit: &Edit, plan: &Plan, before: &State) -> Option<String> {
         Edit::ArchiveSegment(segment) => Some(format!("flagctl unarchive --segment {segment}")),
         Edit::UnarchiveSegment(segment) => Some(format!("flagctl archive --segment {segment}")),
         Edit::Ramp { flag, place, .. } => {
-            Some(undo_ramp(flag, place, before).unwrap_or_else(|| back(flag.as_str(), before)))
+            Some(undo_ramp(flag, place, before).unwrap_or_else(|| back(&[&EntryId::flag(flag)], before)))
         }
         Edit::SegmentAdd { segment, list, .. } => undo_units("remove", segment, *list, plan, before),
         Edit::SegmentRemove { segment, list, .. } => undo_units("add", segment, *list, plan, before),
@@ -52,12 +52,14 @@ fn keys(writes: &[EntryWrite], kind: EntryKind) -> String {
         .join(" ")
 }
 
-/// Back to the definition as it is now; named by its revision, so that the line stays right after more changes.
-fn back(flag: &str, before: &State) -> String {
-    match before.get(&EntryId::new(EntryKind::FLAG, flag)) {
-        Some(entry) => format!("flagctl rollback {flag} --to {}", entry.revision),
-        None => format!("flagctl rollback {flag}"),
-    }
+/// Back to the definitions as they are now. The revision is named, so that the line stays right after more changes.
+fn back(definitions: &[&EntryId], before: &State) -> String {
+    let name = |id: &&EntryId| match id.kind {
+        EntryKind::SEGMENT => format!("--segment {}", id.key),
+        _ => id.key.to_string(),
+    };
+    let names: Vec<String> = definitions.iter().map(name).collect();
+    format!("flagctl rollback {} --to {}", names.join(" "), before.revision())
 }
 
 /// A ramp is taken back by a ramp where that gives the very same stretches: two variants, laid the usual way.
@@ -118,19 +120,20 @@ fn undo_definitions(writes: &[EntryWrite], before: &State) -> Option<String> {
     if definitions.len() > COMMANDS_MAX {
         return None;
     }
-    let command = |write: &&EntryWrite| {
-        let key = &*write.id.key;
-        let there = before.get(&write.id).is_some();
-        match (write.id.kind, &write.bytes) {
-            (EntryKind::FLAG, None) => Some(format!("flagctl unarchive {key}")),
-            (EntryKind::FLAG, Some(_)) if there => Some(back(key, before)),
-            (EntryKind::FLAG, Some(_)) => Some(format!("flagctl archive {key}")),
-            // Segments have no rollback of their own.
-            (_, None) => Some(format!("flagctl unarchive --segment {key}")),
-            (_, Some(_)) if there => None,
-            (_, Some(_)) => Some(format!("flagctl archive --segment {key}")),
-        }
+    let (there, new): (Vec<&EntryWrite>, Vec<&EntryWrite>) =
+        definitions.into_iter().partition(|write| before.get(&write.id).is_some());
+    let (changed, gone): (Vec<&EntryWrite>, Vec<&EntryWrite>) =
+        there.into_iter().partition(|w| w.bytes.is_some());
+    let each = |verb: &str, write: &EntryWrite| match write.id.kind {
+        EntryKind::SEGMENT => format!("flagctl {verb} --segment {}", write.id.key),
+        _ => format!("flagctl {verb} {}", write.id.key),
     };
-    let commands: Option<Vec<String>> = definitions.iter().map(command).collect();
-    commands.filter(|commands| !commands.is_empty()).map(|commands| commands.join(" && "))
+    let mut commands = Vec::new();
+    if !changed.is_empty() {
+        let ids: Vec<&EntryId> = changed.iter().map(|write| &write.id).collect();
+        commands.push(back(&ids, before));
+    }
+    commands.extend(gone.into_iter().map(|write| each("unarchive", write)));
+    commands.extend(new.into_iter().map(|write| each("archive", write)));
+    if commands.is_empty() { None } else { Some(commands.join(" && ")) }
 }

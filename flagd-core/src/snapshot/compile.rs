@@ -11,8 +11,8 @@ use foldhash::fast::FixedState;
 use serde_json::Value;
 
 use crate::definition::{
-    self, FlagDefinition, FlagType, Kill, Layout, SegmentDefinition, Stretch, Switch, parse_flag,
-    parse_segment,
+    self, FlagDefinition, FlagType, Kill, Layout, SegmentDefinition, Stretch, Switch, parse_stored_flag,
+    parse_stored_segment,
 };
 use crate::entry::{EntryId, EntryKind};
 use crate::key::{FlagKey, SegmentKey, VariantName};
@@ -173,12 +173,12 @@ impl Compiler<'_> {
         match id.kind {
             EntryKind::FLAG => {
                 let key = FlagKey::new(&id.key).map_err(|error| error.to_string())?;
-                let definition = parse_flag(&key, text).map_err(|problems| sentence(&problems))?;
+                let definition = parse_stored_flag(&key, text).map_err(|problems| sentence(&problems))?;
                 self.flag(&definition, bytes).map(|flag| Definition::Flag(Arc::new(flag)))
             }
             EntryKind::SEGMENT => {
                 let key = SegmentKey::new(&id.key).map_err(|error| error.to_string())?;
-                let definition = parse_segment(&key, text).map_err(|problems| sentence(&problems))?;
+                let definition = parse_stored_segment(&key, text).map_err(|problems| sentence(&problems))?;
                 self.segment(&definition, bytes).map(|segment| Definition::Segment(Arc::new(segment)))
             }
             kind => Err(format!("kind {} is not known to this version", kind.number())),

@@ -12,12 +12,11 @@ use std::net::IpAddr;
 
 use foldhash::fast::FixedState;
 use ipnet::IpNet;
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 use semver::VersionReq;
 
 use crate::context::{Attribute, Context};
-use crate::definition::{self, Case, Scalar};
-use crate::limits;
+use crate::definition::{self, Case, Scalar, compile_pattern, read_network};
 use crate::time::Timestamp;
 
 use super::version;
@@ -159,7 +158,7 @@ impl Test {
             definition::Test::StartsWith(operands, case) => part(Part::Start, operands, *case),
             definition::Test::EndsWith(operands, case) => part(Part::End, operands, *case),
             definition::Test::Contains(operands, case) => part(Part::Anywhere, operands, *case),
-            definition::Test::Matches(pattern) => Test::Matches(Box::new(regex(pattern)?)),
+            definition::Test::Matches(pattern) => Test::Matches(Box::new(compile_pattern(pattern)?)),
             definition::Test::LessThan(bound) => Test::Number(Side::LessThan, *bound),
             definition::Test::AtMost(bound) => Test::Number(Side::AtMost, *bound),
             definition::Test::GreaterThan(bound) => Test::Number(Side::GreaterThan, *bound),
@@ -369,20 +368,10 @@ fn begins(mut text: impl Iterator<Item = char>, mut start: impl Iterator<Item = 
     start.all(|wanted| text.next() == Some(wanted))
 }
 
-fn regex(pattern: &str) -> Result<Regex, String> {
-    RegexBuilder::new(pattern)
-        .size_limit(limits::REGEX_COMPILED_MAX_BYTES)
-        .build()
-        .map_err(|error| format!("`{pattern}` is no pattern: {error}"))
-}
-
 fn version_requirement(text: &str) -> Result<VersionReq, String> {
     VersionReq::parse(text).map_err(|error| format!("`{text}` is no version requirement: {error}"))
 }
 
-/// A network, or a lone address.
 fn network(text: &str) -> Result<IpNet, String> {
-    text.parse::<IpNet>()
-        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| format!("`{text}` is no network such as 10.0.0.0/8 or 2001:db8::/32"))
+    read_network(text).ok_or_else(|| format!("`{text}` is no network such as 10.0.0.0/8 or 2001:db8::/32"))
 }

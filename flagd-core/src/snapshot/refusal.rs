@@ -8,7 +8,7 @@
 //!
 //! Kills are outside of all this: each is obeyed as soon as it is seen. This file decides; it does not parse.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::definition::parse_kill;
@@ -16,6 +16,7 @@ use crate::entry::{EntryId, EntryKind, StoredEntry};
 use crate::revision::Revision;
 use crate::state::State;
 
+use super::circle::circles;
 use super::compile::{Compiler, Definition, Killed};
 use super::{Snapshot, Touched};
 
@@ -36,7 +37,7 @@ struct Attempt {
     outcome: Result<Definition, Arc<str>>,
 }
 
-/// An entry that differs from what is in use.
+/// An entry that was touched, or waits.
 struct Candidate {
     /// The change that made it; `None` for a removal of which only the end is known.
     revision: Option<Revision>,
@@ -74,8 +75,11 @@ pub(super) fn derive(previous: &Snapshot, state: &State, touched: Touched<'_>) -
         let kill = state.get(id).map(|entry| Arc::new(Killed::from(parse_kill(&entry.bytes))));
         next.flags.change(&id.key, |slot| slot.kill = kill);
     }
-    let mut candidates: Candidates =
-        ids.iter().filter_map(|id| Some((id.clone(), candidate(&mut next, state, id)?))).collect();
+    let only_change = only_change(previous, state, touched);
+    let mut candidates: Candidates = ids
+        .iter()
+        .filter_map(|id| Some((id.clone(), candidate(&mut next, state, id, only_change)?)))
+        .collect();
 
     let mut queue = refuse_the_bad(&next, &mut candidates);
     spread(previous, &next, &mut candidates, &mut queue);
@@ -84,7 +88,7 @@ pub(super) fn derive(previous: &Snapshot, state: &State, touched: Touched<'_>) -
     let mut held = BTreeMap::new();
     for (id, candidate) in candidates {
         match candidate.refused {
-            None => next.put_in_use(&id, candidate.definition().cloned()),
+            None => next.put_in_use(&id, candidate.definition()),
             Some(why) => {
                 let (attempt, removed_at) = match candidate.wish {
                     Wish::Set(attempt) => (Some(attempt), None),
@@ -129,8 +133,21 @@ fn ids_to_look_at(previous: &Snapshot, state: &State, touched: Touched<'_>) -> B
     ids
 }
 
-/// The entry as a candidate; `None` when it is in use as the state holds it, or is nothing to be used.
-fn candidate(next: &mut Snapshot, state: &State, id: &EntryId) -> Option<Candidate> {
+/// The one change between the two, if there is only one: then every removal that was not seen before is its.
+fn only_change(previous: &Snapshot, state: &State, touched: Touched<'_>) -> Option<Revision> {
+    let (from, to) = (previous.position, state.position());
+    let is_one = from.epoch == to.epoch && to.revision == from.revision.next();
+    (is_one && matches!(touched, Touched::Only(_))).then_some(to.revision)
+}
+
+/// The entry as a candidate; `None` when it is nothing to be used. Bytes that are in use already are a candidate
+/// too: they may come again with a change that is refused.
+fn candidate(
+    next: &mut Snapshot,
+    state: &State,
+    id: &EntryId,
+    only_change: Option<Revision>,
+) -> Option<Candidate> {
     if matches!(id.kind, EntryKind::KILL | EntryKind::TOMBSTONE | EntryKind::SEGMENT_TOMBSTONE) {
         return None;
     }
@@ -139,19 +156,17 @@ fn candidate(next: &mut Snapshot, state: &State, id: &EntryId) -> Option<Candida
     let Some(StoredEntry { bytes, revision }) = state.get(id) else {
         in_use?;
         let known = held.and_then(|held| held.removed_at);
-        let revision = removed_at(state, id).or(known);
+        let revision = removed_at(state, id).or(known).or(only_change);
         return Some(Candidate { revision, wish: Wish::Remove, refused: None });
     };
-    if in_use.is_some_and(|definition| definition.origin().bytes == *bytes) {
-        return None;
-    }
-    let known =
-        held.and_then(|held| held.attempt.as_ref()).filter(|attempt| attempt.bytes == *bytes).cloned();
-    let attempt = known.unwrap_or_else(|| {
+    let outcome_known = in_use.filter(|definition| definition.origin().bytes == *bytes).map(Ok);
+    let attempt_known = held.and_then(|held| held.attempt.as_ref()).filter(|attempt| attempt.bytes == *bytes);
+    let outcome = outcome_known.or_else(|| attempt_known.map(|attempt| attempt.outcome.clone()));
+    let outcome = outcome.unwrap_or_else(|| {
         let mut compiler = Compiler { flags: &mut next.flags, segments: &mut next.segments };
-        let outcome = compiler.definition(id, bytes).map_err(Arc::from);
-        Attempt { bytes: Arc::clone(bytes), outcome }
+        compiler.definition(id, bytes).map_err(Arc::from)
     });
+    let attempt = Attempt { bytes: Arc::clone(bytes), outcome };
     Some(Candidate { revision: Some(*revision), wish: Wish::Set(attempt), refused: None })
 }
 
@@ -173,59 +188,52 @@ fn refuse_the_bad(next: &Snapshot, candidates: &mut Candidates) -> Vec<EntryId> 
         if let Wish::Set(Attempt { outcome: Err(why), .. }) = &candidate.wish {
             bad.push((id.clone(), Arc::clone(why)));
         }
-        let missing = |used: &&EntryId| match candidates.get(*used) {
-            Some(candidate) => matches!(candidate.wish, Wish::Remove),
+        // Who was written before a removal relies on what was there; the removal then waits.
+        let is_missing = |used: &&EntryId| match candidates.get(*used) {
+            Some(Candidate { wish: Wish::Remove, revision, .. }) => {
+                revision.is_some() && candidate.revision >= *revision
+            }
+            Some(_) => false,
             None => next.in_use(used).is_none(),
         };
-        if let Some(missing) = candidate.uses().iter().find(missing) {
+        if let Some(missing) = candidate.uses().iter().find(is_missing) {
             bad.push((id.clone(), format!("it uses {missing}, which does not exist").into()));
         }
     }
-    bad.extend(circles(next, candidates).into_iter().map(|id| (id, "it uses itself in a circle".into())));
-    for (id, why) in &bad {
-        if let Some(candidate) = candidates.get_mut(id) {
-            candidate.refused.get_or_insert_with(|| Arc::clone(why));
-        }
+    let mut queue = Vec::new();
+    for (id, why) in bad {
+        refuse(candidates, &mut queue, &id, |_| why);
     }
-    bad.into_iter().map(|(id, _)| id).collect()
+    refuse_circles(next, candidates, &mut queue);
+    queue
 }
 
-/// The candidates that close a circle of references. Walks without recursion: forged chains may be long.
-fn circles(next: &Snapshot, candidates: &Candidates) -> BTreeSet<EntryId> {
-    let uses_of = |id: &EntryId| -> Vec<EntryId> {
-        match candidates.get(id) {
-            Some(candidate) => candidate.uses().to_vec(),
-            None => next.in_use(id).map(|definition| definition.origin().uses.to_vec()).unwrap_or_default(),
-        }
-    };
-    let mut found = BTreeSet::new();
-    let mut done: HashSet<EntryId> = HashSet::new();
-    for (start, candidate) in candidates {
-        if candidate.uses().is_empty() || done.contains(start) {
-            continue;
-        }
-        let mut path: Vec<(EntryId, Vec<EntryId>)> = vec![(start.clone(), uses_of(start))];
-        let mut on_path: HashSet<EntryId> = HashSet::from([start.clone()]);
-        while let Some((id, rest)) = path.last_mut() {
-            let Some(used) = rest.pop() else {
-                on_path.remove(id);
-                done.insert(id.clone());
-                path.pop();
-                continue;
+/// Refuses the youngest members of each circle: they closed it.
+fn refuse_circles(next: &Snapshot, candidates: &mut Candidates, queue: &mut Vec<EntryId>) {
+    loop {
+        let uses_of = |id: &EntryId| -> Vec<EntryId> {
+            match candidates.get(id) {
+                Some(candidate) if candidate.refused.is_none() => candidate.uses().to_vec(),
+                _ => next.in_use(id).map(|definition| definition.origin().uses.to_vec()).unwrap_or_default(),
+            }
+        };
+        let waiting = candidates.iter().filter(|(_, candidate)| candidate.refused.is_none());
+        let circles = circles(waiting.map(|(id, _)| id), uses_of);
+        let before = queue.len();
+        for circle in circles {
+            let revision_of = |id: &EntryId| {
+                candidates.get(id).filter(|candidate| candidate.refused.is_none()).map(|c| c.revision)
             };
-            if on_path.contains(&used) {
-                let circle = path.iter().map(|(id, _)| id).rev();
-                let mut closed = false;
-                found.extend(circle.take_while(|id| !std::mem::replace(&mut closed, **id == used)).cloned());
-            } else if !done.contains(&used) {
-                on_path.insert(used.clone());
-                let below = uses_of(&used);
-                path.push((used, below));
+            let youngest = circle.iter().filter_map(revision_of).max();
+            let closing: Vec<&EntryId> = circle.iter().filter(|id| revision_of(id) == youngest).collect();
+            for id in closing {
+                refuse(candidates, queue, id, |_| "it uses itself in a circle".into());
             }
         }
+        if queue.len() == before {
+            return;
+        }
     }
-    found.retain(|id| candidates.contains_key(id));
-    found
 }
 
 /// Refuses with each refused entry those of its change, and those that rely on it.
@@ -247,20 +255,20 @@ fn spread(previous: &Snapshot, next: &Snapshot, candidates: &mut Candidates, que
     let seen = if same_history { previous.position.revision } else { Revision::ZERO };
 
     while let Some(cause) = queue.pop() {
-        let Some(revision) = candidates.get(&cause).and_then(|candidate| candidate.revision) else {
-            continue;
-        };
+        let Some(Candidate { revision: Some(revision), wish, .. }) = candidates.get(&cause) else { continue };
+        let (revision, is_removal) = (*revision, matches!(wish, Wish::Remove));
         for sibling in siblings.remove(&revision).unwrap_or_default() {
             refuse(candidates, queue, &sibling, |_| {
-                format!("change {revision} also wrote {cause}, which is refused")
+                format!("change {revision} also wrote {cause}, which is refused").into()
             });
         }
         let keeps_serving = next.in_use(&cause).is_some();
         for user in users.remove(&cause).unwrap_or_default() {
             // Who was written before the refused version relied on the one that goes on serving.
-            let relies_on_older = candidates.get(&user).is_some_and(|user| user.revision < Some(revision));
+            let relies_on_older =
+                is_removal || candidates.get(&user).is_some_and(|user| user.revision < Some(revision));
             if !(keeps_serving && relies_on_older) {
-                refuse(candidates, queue, &user, |_| format!("it uses {cause}, which is refused"));
+                refuse(candidates, queue, &user, |_| format!("it uses {cause}, which is refused").into());
             }
         }
         if revision > seen {
@@ -270,6 +278,7 @@ fn spread(previous: &Snapshot, next: &Snapshot, candidates: &mut Candidates, que
                     format!(
                         "its removal may belong to change {revision}, which wrote {cause}, which is refused"
                     )
+                    .into()
                 });
             }
         }
@@ -280,23 +289,25 @@ fn refuse(
     candidates: &mut Candidates,
     queue: &mut Vec<EntryId>,
     id: &EntryId,
-    why: impl FnOnce(&mut Candidate) -> String,
+    why: impl FnOnce(&mut Candidate) -> Arc<str>,
 ) {
     if let Some(candidate) = candidates.get_mut(id).filter(|candidate| candidate.refused.is_none()) {
-        candidate.refused = Some(why(candidate).into());
+        candidate.refused = Some(why(candidate));
         queue.push(id.clone());
     }
 }
 
-/// A last good version goes on serving as it did, so what it uses stays.
+/// What goes on serving, or begins to, keeps what it uses.
 fn hold_back_removals_of_what_is_used(next: &Snapshot, candidates: &mut Candidates) {
     let is_accepted = |candidate: &Candidate| candidate.refused.is_none();
     let is_removed = |candidate: &Candidate| is_accepted(candidate) && matches!(candidate.wish, Wish::Remove);
     if !candidates.values().any(is_removed) {
         return;
     }
-    let mut queue: Vec<(EntryId, Definition)> =
-        next.all_in_use().filter(|(id, _)| !candidates.get(id).is_some_and(is_accepted)).collect();
+    let goes_on = next.all_in_use().filter(|(id, _)| !candidates.get(id).is_some_and(is_accepted));
+    let accepted = candidates.iter().filter(|(_, candidate)| is_accepted(candidate));
+    let begins = accepted.filter_map(|(id, candidate)| Some((id.clone(), candidate.definition()?.clone())));
+    let mut queue: Vec<(EntryId, Definition)> = goes_on.chain(begins).collect();
     while let Some((user, definition)) = queue.pop() {
         for used in &definition.origin().uses {
             let Some(candidate) = candidates.get_mut(used).filter(|candidate| is_removed(candidate)) else {

@@ -62,6 +62,25 @@ impl AdminService {
     {
         self.run(work).await.map(Response::new)
     }
+
+    /// Answers as they come; behind the last one, what ended them if that was no success.
+    fn stream<T: Send + 'static>(
+        &self,
+        answers: mpsc::Receiver<T>,
+        work: impl Future<Output = Result<(), ControlError>> + Send + 'static,
+    ) -> Response<Answers<T>> {
+        let ended = tokio::spawn(work);
+        let server = self.control.server().to_owned();
+        let end = stream::once(ended).filter_map(move |ended| {
+            let failed = match ended {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(Err(status(&error, &server))),
+                Err(error) => Some(Err(status(&ControlError::Internal(error.to_string()), &server))),
+            };
+            std::future::ready(failed)
+        });
+        Response::new(Box::pin(ReceiverStream::new(answers).map(Ok).chain(end)))
+    }
 }
 
 #[tonic::async_trait]
@@ -77,8 +96,7 @@ impl Admin for AdminService {
     async fn wait(&self, request: Request<WaitRequest>) -> Result<Response<Self::WaitStream>, Status> {
         let waiting = self.run(|control| async move { control.wait(request.into_inner()).await }).await?;
         let (answers, received) = mpsc::channel(STREAM_BUFFER);
-        tokio::spawn(async move { waiting.run(&answers).await });
-        Ok(Response::new(Box::pin(ReceiverStream::new(received).map(Ok))))
+        Ok(self.stream(received, async move { waiting.run(&answers).await }))
     }
 
     async fn list_environments(
@@ -130,18 +148,7 @@ impl Admin for AdminService {
     async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let watching = self.run(|control| async move { control.watch(request.into_inner()).await }).await?;
         let (events, received) = mpsc::channel(STREAM_BUFFER);
-        let server = self.control.server().to_owned();
-        let ended = tokio::spawn(async move { watching.run(&events).await });
-        // What ended the watch comes behind its last event.
-        let end = stream::once(ended).filter_map(move |ended| {
-            let failed = match ended {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(Err(status(&error, &server))),
-                Err(error) => Some(Err(status(&ControlError::Internal(error.to_string()), &server))),
-            };
-            std::future::ready(failed)
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(received).map(Ok).chain(end))))
+        Ok(self.stream(received, async move { watching.run(&events).await }))
     }
 
     async fn clients(&self, request: Request<ClientsRequest>) -> Result<Response<ClientsResponse>, Status> {

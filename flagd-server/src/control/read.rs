@@ -130,6 +130,11 @@ impl Control {
     }
 }
 
+/// That this server ends a stream because it stops.
+pub(super) fn stopping() -> ControlError {
+    ControlError::Unavailable("this server stops; ask again, here or at another server".to_owned())
+}
+
 /// That there is no such flag or segment, with the key that was probably meant.
 pub(super) fn unknown(state: &State, name: &Name) -> ControlError {
     let id = name.entry();

@@ -14,8 +14,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::clients::client_to_wire;
+use super::read::stopping;
 use super::{Control, ControlError};
-use crate::hub::{ClientStanding, Environment, Standing, Standings, Target, Verdict};
+use crate::hub::{Hub, ClientStanding, Environment, Standing, Standings, Target, Verdict};
 use crate::limits;
 
 /// How long nobody at all is waited for.
@@ -26,6 +27,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A wait that has begun.
 #[derive(Debug)]
 pub struct Waiting {
+    hub: Arc<Hub>,
     environment: Arc<Environment>,
     target: Target,
     /// When the change was recorded, or the wait began.
@@ -59,6 +61,7 @@ impl Control {
         let since = self.recorded.when(fresh.environment.name(), epoch, revision).unwrap_or(began);
         let position = Position { epoch, revision, digest: head.digest };
         Ok(Waiting {
+            hub: Arc::clone(&self.hub),
             environment: fresh.environment,
             target: Target { position, touched },
             since,
@@ -70,7 +73,10 @@ impl Control {
 
 impl Waiting {
     /// Sends where the clients stand, again whenever that changes, and at last with `done`.
-    pub async fn run(self, answers: &mpsc::Sender<WaitProgress>) {
+    ///
+    /// # Errors
+    /// [`ControlError::Unavailable`] when the server stops before that.
+    pub async fn run(self, answers: &mpsc::Sender<WaitProgress>) -> Result<(), ControlError> {
         let deadline = self.began + self.timeout;
         let grace = self.began + self.timeout.min(NOBODY_GRACE);
         let mut seen = 0;
@@ -86,17 +92,18 @@ impl Waiting {
             let due = last.as_ref().map_or(now, |(_, at)| *at + PAUSE);
             if done || (news && now >= due) {
                 if answers.send(progress.clone()).await.is_err() {
-                    return;
+                    return Ok(());
                 }
                 last = Some((progress, now));
             }
-            let Some(until) = until.filter(|_| !done) else { return };
+            let Some(until) = until.filter(|_| !done) else { return Ok(()) };
             let wake = if news && now < due { due.min(until) } else { until };
             sleep_until((now + breath(standings.clients.len())).min(until)).await;
             tokio::select! {
                 now_seen = self.environment.roster_changed(seen) => seen = now_seen,
                 () = sleep_until(wake) => {}
-                () = answers.closed() => return,
+                () = answers.closed() => return Ok(()),
+                () = self.hub.closing() => return Err(stopping()),
             }
         }
     }

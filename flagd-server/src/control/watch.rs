@@ -12,6 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 
 use super::history::describe;
+use super::read::stopping;
 use super::{Control, ControlError};
 use crate::hub::{Announced, Environment};
 use crate::store::log::Change;
@@ -60,6 +61,7 @@ impl Watching {
             let announced = tokio::select! {
                 announced = self.announcements.recv() => announced,
                 () = events.closed() => return Ok(()),
+                () = self.control.hub.closing() => return Err(stopping()),
             };
             match announced {
                 Ok(Announced { change }) if change.epoch > self.told.0 => {

@@ -300,11 +300,12 @@ fn a_definition_has_a_largest_size() {
 
 #[test]
 fn definitions_are_undone_by_the_right_command() {
-    let mut world = World::of(r#""f": {"rollout": 10}"#);
+    let mut world = World::of(r#""e": {"rollout": 10}, "f": {"rollout": 10}"#);
     let cases = [
         (r#""f": {"rollout": 20}"#, Some("flagctl rollback f --to 1")),
         (r#""g": {}"#, Some("flagctl archive g")),
         (r#""f": {"rollout": 20}, "g": {}"#, Some("flagctl rollback f --to 1 && flagctl archive g")),
+        (r#""f": {"rollout": 20}, "e": {"rollout": 20}"#, Some("flagctl rollback e f --to 1")),
         (r#""f": {"rollout": 10}"#, None),
     ];
     for (file, want) in cases {

@@ -192,8 +192,10 @@ fn only_revive_lifts_a_kill() {
         "`payments` is required by `checkout`, `dark`; take the requirement out of them first"
     );
     world.edit(&kills(&["theme"]));
-    world.edit(&Edit::Archive(flag_key("theme")));
-    world.edit(&Edit::Unarchive(flag_key("theme")));
+    let plan = world.edit(&Edit::Archive(flag_key("theme")));
+    assert_eq!(effects(&plan), ["theme Nothing: still killed: serves light = \"l\" to everybody"]);
+    let plan = world.edit(&Edit::Unarchive(flag_key("theme")));
+    assert_eq!(effects(&plan), ["theme Nothing: back from the archive: light = \"l\" to everybody (killed)"]);
     assert!(world.has(EntryKind::KILL, "theme"));
 }
 
@@ -210,6 +212,10 @@ fn switching_what_is_switched_already_writes_nothing() {
         ]
     );
     assert_eq!(world.edit(&Edit::Disable(flag_key("theme"))).writes, []);
+    let plan = world.edit(&kills(&["theme"]));
+    assert_eq!(effects(&plan), ["theme Nothing: nobody sees it: killed; before: disabled"]);
+    let plan = world.edit(&revives(&["theme"]));
+    assert_eq!(effects(&plan), ["theme Nothing: nobody sees it: disabled; before: killed"]);
     let plan = world.edit(&Edit::Enable(flag_key("theme")));
     assert_eq!(effects(&plan), ["theme OnlyAdds: serves again: dark = \"d\" to everybody"]);
 }

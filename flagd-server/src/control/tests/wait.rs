@@ -13,7 +13,7 @@ async fn wait(world: &World, request: WaitRequest) -> Vec<WaitProgress> {
     while let Some(progress) = received.recv().await {
         told.push(progress);
     }
-    run.await.unwrap();
+    run.await.unwrap().unwrap();
     told
 }
 

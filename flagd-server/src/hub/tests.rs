@@ -1,0 +1,1 @@
+//! The hub on the memory store.

@@ -1,0 +1,1 @@
+//! Stories through a real client on a real port.
