@@ -107,7 +107,7 @@ impl Context {
             context.targeting_key = match member {
                 serde_json::Value::Null => None,
                 serde_json::Value::String(text) => {
-                    Some(text.as_str().into()).filter(|t: &Box<str>| !t.is_empty())
+                    Some(text.as_str()).filter(|text| !text.is_empty()).map(Into::into)
                 }
                 serde_json::Value::Number(number) if !number.is_f64() => Some(number.to_string().into()),
                 _ => return Err("`targetingKey` must be a string or a whole number".into()),

@@ -26,6 +26,7 @@ mod tests;
 mod value;
 mod words;
 
+pub(crate) use condition::{compile_pattern, read_network};
 pub(crate) use json::push_key;
 pub(crate) use words::Operator;
 

@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 ///
 /// # Errors
 /// A sentence that says what is wrong with the pattern.
-fn compile_pattern(pattern: &str) -> Result<regex::Regex, String> {
+pub(crate) fn compile_pattern(pattern: &str) -> Result<regex::Regex, String> {
     let built = regex::RegexBuilder::new(pattern).size_limit(limits::REGEX_COMPILED_MAX_BYTES).build();
     built.map_err(|error| match error {
         regex::Error::CompiledTooBig(limit) => {
@@ -29,7 +29,7 @@ fn compile_pattern(pattern: &str) -> Result<regex::Regex, String> {
 }
 
 /// Reads a network, or an address as the network of that one address.
-fn read_network(text: &str) -> Option<ipnet::IpNet> {
+pub(crate) fn read_network(text: &str) -> Option<ipnet::IpNet> {
     let network = text.parse::<ipnet::IpNet>();
     network.or_else(|_| text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from)).ok()
 }
