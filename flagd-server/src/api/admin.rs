@@ -24,6 +24,9 @@ use super::status::status;
 use crate::control::{Control, ControlError};
 use crate::limits;
 
+#[cfg(test)]
+mod tests;
+
 /// How many answers of a stream wait for a slow reader.
 const STREAM_BUFFER: usize = 16;
 

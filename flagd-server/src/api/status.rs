@@ -18,8 +18,10 @@ mod tests;
 
 /// Largest encoded detail: in base64 it is a third longer, and the message comes on top.
 const DETAIL_MAX_BYTES: usize = 8 * 1024;
-/// Longest message.
-const MESSAGE_MAX_CHARS: usize = 500;
+/// Longest message of the status itself, whose characters may take twelve bytes each in a header.
+const MESSAGE_MAX_CHARS: usize = 300;
+/// Longest sentence in a detail.
+const SENTENCE_MAX_CHARS: usize = 1_000;
 /// Longest value of a field in a detail.
 const VALUE_MAX_CHARS: usize = 400;
 
@@ -32,14 +34,14 @@ pub fn status(error: &ControlError, server: &str) -> Status {
     }
     let mut detail = ErrorDetail {
         code: error_code.into(),
-        message: shortened(&error.to_string(), MESSAGE_MAX_CHARS),
+        message: shortened(&error.to_string(), SENTENCE_MAX_CHARS),
         hint,
         server: server.to_owned(),
         ..ErrorDetail::default()
     };
     fill(&mut detail, error);
     fit(&mut detail);
-    let message = detail.message.clone();
+    let message = shortened(&detail.message, MESSAGE_MAX_CHARS);
     Status::with_details(code, message, Bytes::from(detail.encode_to_vec()))
 }
 
@@ -217,7 +219,7 @@ fn listed(detail: &ErrorDetail) -> usize {
 }
 
 fn cut_values(detail: &mut ErrorDetail) {
-    detail.hint = shortened(&detail.hint, MESSAGE_MAX_CHARS);
+    detail.hint = shortened(&detail.hint, SENTENCE_MAX_CHARS);
     for problem in &mut detail.problems {
         for text in [&mut problem.path, &mut problem.message, &mut problem.hint] {
             *text = shortened(text, VALUE_MAX_CHARS);

@@ -92,9 +92,9 @@ pub(super) fn plan(
         recorded: false,
         repeated_answer: false,
         operation: operation::text(&wish.operation, &defined),
-        effects: plan.effects.iter().take(LISTED_MAX).map(convert_admin::effect_to_wire).collect(),
-        notes: plan.notes.iter().take(LISTED_MAX).map(convert_admin::note_to_wire).collect(),
-        drift: plan.drift.iter().take(LISTED_MAX).map(convert_admin::drift_to_wire).collect(),
+        effects: plan.effects.iter().map(convert_admin::effect_to_wire).collect(),
+        notes: plan.notes.iter().map(convert_admin::note_to_wire).collect(),
+        drift: plan.drift.iter().map(convert_admin::drift_to_wire).collect(),
         consequences: plan
             .consequences
             .iter()
@@ -160,7 +160,7 @@ fn touched(state: &State, writes: &[EntryWrite]) -> Vec<TouchedEntry> {
         let previous = before.map_or(Revision::ZERO, |entry| entry.revision);
         touched_entry(write, previous, before.map(|entry| &*entry.bytes), compared)
     };
-    writes.iter().take(LISTED_MAX).map(touched).collect()
+    writes.iter().map(touched).collect()
 }
 
 /// Whether the fields of a touched entry are compared.
@@ -210,25 +210,17 @@ fn level(writes: &[EntryWrite]) -> Option<u32> {
 
 /// The same answer, small enough to be kept as the record of its request.
 fn bounded(mut answer: ChangeResponse) -> ChangeResponse {
-    let mut left_off = BTreeMap::new();
+    let mut left_off = cut(&mut answer, LISTED_MAX);
     if answer.encoded_len() > ANSWER_MAX_BYTES {
         for entry in &mut answer.touched {
             *left_off.entry("differing fields").or_insert(0) += entry.differences.len();
             entry.differences.clear();
         }
     }
-    while answer.encoded_len() > ANSWER_MAX_BYTES {
-        let halved = [
-            ("touched entries", halve(&mut answer.touched)),
-            ("effects", halve(&mut answer.effects)),
-            ("notes", halve(&mut answer.notes)),
-            ("drifted fields", halve(&mut answer.drift)),
-            ("consequences", halve(&mut answer.consequences)),
-        ];
-        if halved.iter().all(|(_, gone)| *gone == 0) {
-            break;
-        }
-        for (what, gone) in halved {
+    let mut most = LISTED_MAX;
+    while answer.encoded_len() > ANSWER_MAX_BYTES && most > 0 {
+        most /= 2;
+        for (what, gone) in cut(&mut answer, most) {
             *left_off.entry(what).or_insert(0) += gone;
         }
     }
@@ -241,9 +233,23 @@ fn bounded(mut answer: ChangeResponse) -> ChangeResponse {
     answer
 }
 
-fn halve<T>(list: &mut Vec<T>) -> usize {
-    let kept = list.len() / 2;
-    let gone = list.len() - kept;
-    list.truncate(kept);
+/// Cuts each list to `most` items and says how many went.
+fn cut(answer: &mut ChangeResponse, most: usize) -> BTreeMap<&'static str, usize> {
+    if answer.notes.len() > most {
+        // What is missing decides the exit code and goes last.
+        answer.notes.sort_by_key(|note| std::cmp::Reverse(note.severity));
+    }
+    BTreeMap::from([
+        ("touched entries", truncate(&mut answer.touched, most)),
+        ("effects", truncate(&mut answer.effects, most)),
+        ("notes", truncate(&mut answer.notes, most)),
+        ("drifted fields", truncate(&mut answer.drift, most)),
+        ("consequences", truncate(&mut answer.consequences, most)),
+    ])
+}
+
+fn truncate<T>(list: &mut Vec<T>, most: usize) -> usize {
+    let gone = list.len().saturating_sub(most);
+    list.truncate(most);
     gone
 }

@@ -11,10 +11,12 @@ use flagd_proto::stream;
 use super::{Control, ControlError};
 use crate::clock::Clock;
 use crate::hub::Hub;
+use crate::store::Store;
 use crate::store::log::{Log, RosterEntry};
 use crate::store::memory::Memory;
 
 mod change;
+mod fault;
 mod read;
 mod wait;
 mod words;
@@ -41,7 +43,7 @@ impl World {
         World::on(Memory::new(1 << 40), clients).await
     }
 
-    async fn on(store: Memory, clients: &[RosterEntry]) -> World {
+    async fn on(store: impl Store, clients: &[RosterEntry]) -> World {
         let log = Log::new(Arc::new(store));
         let clock = Clock::fixed(NOW);
         log.create(&production(), NOW).await.unwrap();

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::clients::client_to_wire;
 use super::read::stopping;
 use super::{Control, ControlError};
-use crate::hub::{Hub, ClientStanding, Environment, Standing, Standings, Target, Verdict};
+use crate::hub::{ClientStanding, Environment, Hub, Standing, Standings, Target, Verdict};
 use crate::limits;
 
 /// How long nobody at all is waited for.
