@@ -32,6 +32,7 @@ pub trait Definitions {
 
 /// Checks that every reference of `flags` and `segments` resolves in `all` (which includes them), that no cycle
 /// runs through them and that no chain is too deep, also none that begins elsewhere and leads through them.
+/// Whoever changes a definition passes those that refer to it too: they may name a variant that is gone.
 #[must_use]
 pub fn check_references(
     flags: &BTreeMap<&FlagKey, &FlagDefinition>,

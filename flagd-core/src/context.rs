@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use crate::same::same;
+
 /// A targeting key and attributes. Building one never fails; what cannot be used is simply absent.
 #[derive(Clone, Default, PartialEq)]
 pub struct Context {
@@ -137,7 +139,7 @@ impl Attribute {
 
 /// Contexts hold a handful of attributes: comparing lengths first makes a plain walk faster than a search.
 fn find<'a>(list: &'a [(Box<str>, Attribute)], name: &str) -> Option<&'a Attribute> {
-    list.iter().find(|(known, _)| known.as_ref() == name).map(|(_, value)| value)
+    list.iter().find(|(known, _)| same(known, name)).map(|(_, value)| value)
 }
 
 /// What [`Context::with`] takes as a value; `None` makes the attribute absent.

@@ -18,6 +18,7 @@ pub mod key;
 pub mod limits;
 pub mod problem;
 pub mod revision;
+mod same;
 pub mod snapshot;
 pub mod split;
 pub mod state;

@@ -144,7 +144,7 @@ impl Snapshot {
             held: Arc::default(),
         };
         for (id, bytes) in last_good {
-            let mut compiler = Compiler { flags: &mut start.flags, segments: &mut start.segments };
+            let mut compiler = Compiler::new(&mut start.flags, &mut start.segments);
             if let Ok(definition) = compiler.definition(id, bytes) {
                 start.put_in_use(id, Some(&definition));
             }

@@ -5,9 +5,12 @@
 
 pub mod api;
 pub mod clock;
+pub mod config;
 pub mod control;
 pub mod hub;
 pub mod limits;
 pub mod metrics;
 pub mod serve;
+pub mod shutdown;
 pub mod store;
+pub mod telemetry;

@@ -4,7 +4,6 @@
 //! the load balancers are told, then the clients, then what they have begun is finished, and only then is the roster
 //! saved, so that it says who was there and has gone.
 
-use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +27,7 @@ use crate::store::log::Log;
 use crate::store::{Store, StoreError};
 
 /// The environment that a fresh store gets.
-const FIRST_ENVIRONMENT: &str = "default";
+pub const FIRST_ENVIRONMENT: &str = "default";
 
 /// What a server is made of.
 #[derive(Debug)]
@@ -64,40 +63,70 @@ pub async fn serve(
     settings: Settings,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let Settings { store, clock, server_name, drain_timeout } = settings;
-    let log = Log::new(store);
-    create_first(&log, &clock).await?;
-    let hub = Hub::start(log, clock).await?;
-    let metrics = Arc::new(ServerMetrics::default());
-    let (health, health_service) = tonic_health::server::health_reporter();
-    let services = Services { hub: &hub, metrics: &metrics, server_name: &server_name };
-    let router = services.router(health_service)?;
-    set_health(&health, ServingStatus::Serving).await;
-
-    let closing = watch::Sender::new(false);
-    let accepting = connection::accept(listener, router, metrics, closing.subscribe());
-    tracing::info!(server = %server_name, store = %hub.log().describe(), "serving");
-    let mut accepting = std::pin::pin!(accepting);
-    let mut connections = tokio::select! {
-        // It ends only when told to.
-        connections = accepting.as_mut() => connections,
-        () = shutdown => {
-            tracing::info!("stopping");
-            set_health(&health, ServingStatus::NotServing).await;
-            hub.close_streams();
-            closing.send_replace(true);
-            accepting.await
-        }
-    };
-    let drained =
-        tokio::time::timeout(drain_timeout, async { while connections.join_next().await.is_some() {} }).await;
-    if drained.is_err() {
-        tracing::warn!(connections = connections.len(), "the rest is cut off");
-        connections.shutdown().await;
-    }
-    hub.stop().await;
-    tracing::info!("stopped");
+    Server::build(settings).await?.run(listener, shutdown).await;
     Ok(())
+}
+
+/// A server that is put together and does not listen yet.
+struct Server {
+    hub: Arc<Hub>,
+    metrics: Arc<ServerMetrics>,
+    health: HealthReporter,
+    router: Router,
+    server_name: String,
+    drain_timeout: Duration,
+}
+
+impl Server {
+    async fn build(settings: Settings) -> Result<Server, ServeError> {
+        let Settings { store, clock, server_name, drain_timeout } = settings;
+        let log = Log::new(store);
+        create_first(&log, &clock).await?;
+        let hub = Hub::start(log, clock).await?;
+        let metrics = Arc::new(ServerMetrics::default());
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(flagd_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()?;
+        let watched =
+            http::Watched { hub: Arc::clone(&hub), metrics: Arc::clone(&metrics), started: Instant::now() };
+        let router = http::routes(watched);
+        let router = api::with_service(router, StreamService::server(Arc::clone(&hub), Arc::clone(&metrics)));
+        let control = Control::new(Arc::clone(&hub), server_name.clone());
+        let router = api::with_service(router, api::admin::service(control));
+        let router = api::with_service(router, health_service);
+        let router = api::with_service(router, reflection).fallback(api::fallback);
+        Ok(Server { hub, metrics, health, router, server_name, drain_timeout })
+    }
+
+    async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let Server { hub, metrics, health, router, server_name, drain_timeout } = self;
+        set_health(&health, ServingStatus::Serving).await;
+        let closing = watch::Sender::new(false);
+        let mut accepting =
+            std::pin::pin!(connection::accept(listener, router, metrics, closing.subscribe()));
+        tracing::info!(server = %server_name, store = %hub.log().describe(), "serving");
+        let mut connections = tokio::select! {
+            // It ends only when told to.
+            connections = accepting.as_mut() => connections,
+            () = shutdown => {
+                tracing::info!("stopping");
+                set_health(&health, ServingStatus::NotServing).await;
+                hub.close_streams();
+                closing.send_replace(true);
+                accepting.await
+            }
+        };
+        let finish = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(drain_timeout, finish).await.is_err() {
+            tracing::warn!(connections = connections.len(), "the rest is cut off");
+            connections.shutdown().await;
+        }
+        hub.stop().await;
+        hub.log().settle().await;
+        tracing::info!("stopped");
+    }
 }
 
 async fn create_first(log: &Log, clock: &Clock) -> Result<(), StoreError> {
@@ -119,43 +148,6 @@ fn health_names() -> [&'static str; 3] {
 async fn set_health(health: &HealthReporter, status: ServingStatus) {
     for name in health_names() {
         health.set_service_status(name, status).await;
-    }
-}
-
-struct Services<'a> {
-    hub: &'a Arc<Hub>,
-    metrics: &'a Arc<ServerMetrics>,
-    server_name: &'a str,
-}
-
-impl fmt::Debug for Services<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Services").field("server_name", &self.server_name).finish_non_exhaustive()
-    }
-}
-
-impl Services<'_> {
-    fn router(
-        &self,
-        health: tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>,
-    ) -> Result<Router, ServeError> {
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(flagd_proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()?;
-        let watched = http::Watched {
-            hub: Arc::clone(self.hub),
-            metrics: Arc::clone(self.metrics),
-            started: Instant::now(),
-        };
-        let stream = StreamService::server(Arc::clone(self.hub), Arc::clone(self.metrics));
-        let admin = api::admin::service(Control::new(Arc::clone(self.hub), self.server_name.to_owned()));
-        let router = http::routes(watched);
-        let router = api::with_service(router, stream);
-        let router = api::with_service(router, admin);
-        let router = api::with_service(router, health);
-        let router = api::with_service(router, reflection);
-        Ok(router.fallback(api::fallback))
     }
 }
 

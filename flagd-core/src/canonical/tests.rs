@@ -238,6 +238,18 @@ proptest! {
     }
 
     #[test]
+    fn what_is_nearly_right_is_refused_or_understood(json in arbitrary::nearly_a_definition()) {
+        let (flag, segment) = (flag_key("k"), SegmentKey::new("s").unwrap());
+        let text = json.to_string();
+        if let Ok(read) = parse_flag(&flag, &text) {
+            prop_assert_eq!(parse_flag(&flag, &write_flag(&flag, &read, Form::Stored)), Ok(read));
+        }
+        if let Ok(read) = parse_segment(&segment, &text) {
+            prop_assert_eq!(parse_segment(&segment, &write_segment(&segment, &read, Form::Stored)), Ok(read));
+        }
+    }
+
+    #[test]
     fn no_damage_makes_a_reader_fail(
         (key, definition) in arbitrary::flag(),
         cut in any::<prop::sample::Index>(),

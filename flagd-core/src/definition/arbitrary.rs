@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     About, Case, Condition, FlagDefinition, FlagType, Kill, Layout, Ppm, Requirement, Rule, Scalar,
-    SegmentDefinition, Serve, Split, Stretch, Switch, Test, Tombstone,
+    SegmentDefinition, Serve, Split, Stretch, Switch, Test, Tombstone, words,
 };
 use crate::key::{FlagKey, RuleName, SegmentKey, VariantName};
 use crate::split::LINE;
@@ -61,6 +61,32 @@ pub(crate) fn json() -> impl Strategy<Value = Value> {
         prop_oneof![
             vec(inner.clone(), 0..4).prop_map(Value::Array),
             btree_map(text(), inner, 0..4).prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+/// JSON made of the language's own words in any order: mostly wrong, nearly right, now and then a definition.
+pub(crate) fn nearly_a_definition() -> impl Strategy<Value = Value> {
+    let names: Vec<&str> =
+        [words::FLAG, words::SEGMENT, words::RULE, words::SPLIT, words::CONDITION, words::TIME]
+            .concat()
+            .into_iter()
+            .chain(words::OPERATORS.map(words::Operator::name))
+            .chain([words::IGNORE_CASE, "on", "off"])
+            .collect();
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        select(vec![0, 25, 75, 100]).prop_map(Value::from),
+        finite().prop_map(Value::from),
+        select(vec!["on", "off", "staff", ">=1", "10.0.0.0/8", "2026-11-23T08:00:00Z", "("])
+            .prop_map(Value::from),
+    ];
+    leaf.prop_recursive(6, 48, 4, move |inner| {
+        prop_oneof![
+            1 => vec(inner.clone(), 0..3).prop_map(Value::Array),
+            3 => btree_map(select(names.clone()), inner, 0..4)
+                .prop_map(|map| map.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Value>()),
         ]
     })
 }

@@ -9,7 +9,7 @@ use crate::limits;
 use crate::problem::nearest;
 use crate::time::Timestamp;
 
-/// Compiles a pattern of `matches` within the limits.
+/// Compiles a pattern of `matches` within the limits; the only way from a pattern's text to a regex.
 ///
 /// # Errors
 /// A sentence that says what is wrong with the pattern.
@@ -28,10 +28,10 @@ pub(crate) fn compile_pattern(pattern: &str) -> Result<regex::Regex, String> {
     })
 }
 
-/// Reads a network, or an address as the network of that one address.
+/// Reads a network, or an address as the network of that one address; the only way from text to a network.
 pub(crate) fn read_network(text: &str) -> Option<ipnet::IpNet> {
     let network = text.parse::<ipnet::IpNet>();
-    network.or_else(|_| text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from)).ok()
+    network.or_else(|_| text.parse::<core::net::IpAddr>().map(ipnet::IpNet::from)).ok()
 }
 
 impl<'a> Reader<'a> {
@@ -115,7 +115,8 @@ impl<'a> Reader<'a> {
                 continue;
             }
             any = true;
-            let hint = nearest(name, known()).or_else(|| words::translated(name));
+            // A word of another system may look like one of ours that means something else: `and`, `any`.
+            let hint = words::translated(name).or_else(|| nearest(name, known()));
             let hint = match hint {
                 Some("not") if !name.eq_ignore_ascii_case("not") => {
                     "wrap the opposite test in {\"not\": ...}".to_owned()

@@ -229,7 +229,10 @@ impl<'a> Reader<'a> {
             Kind::Number | Kind::Boolean if wanted.contains("string") => {
                 Some(format!("write \"{}\"", at.text))
             }
-            Kind::String if wanted.starts_with("a list") && at.text.len() < 80 => {
+            Kind::String
+                if (wanted == "a list" || wanted.ends_with("strings") || wanted.ends_with("variants"))
+                    && at.text.len() < 80 =>
+            {
                 Some(format!("write [{}]", at.text))
             }
             Kind::Null => Some("leave the member out instead".to_owned()),

@@ -45,10 +45,13 @@ mod tests {
     use super::*;
     use crate::entry::EntryKind;
 
+    /// Who uses whom.
+    type Edges = &'static [(u32, u32)];
+
     #[test]
     fn circles_are_found_and_chains_are_not() {
         let id = |n: u32| EntryId::new(EntryKind::FLAG, &n.to_string());
-        let cases: &[(&str, &[(u32, u32)], &[&[u32]])] = &[
+        let cases: &[(&str, Edges, &[&[u32]])] = &[
             ("nothing", &[], &[]),
             ("a chain", &[(0, 1), (1, 2), (2, 3)], &[]),
             ("a diamond", &[(0, 1), (0, 2), (1, 3), (2, 3)], &[]),

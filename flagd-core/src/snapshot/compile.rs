@@ -4,7 +4,7 @@
 //! because it depends on the other definitions. A definition refers to flags and segments by their slots, so
 //! that replacing one of these does not touch it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
@@ -128,7 +128,7 @@ pub(super) enum Condition {
     Not(Box<Condition>),
     Segment { slot: Slot, key: Box<str> },
     Time { after: Option<Timestamp>, before: Option<Timestamp> },
-    Attribute { path: Path, test: Test, described: Box<str> },
+    Attribute { path: Arc<Path>, test: Test, described: Box<str> },
 }
 
 /// A kill, as it is obeyed: its own value counts, whatever the definition says.
@@ -164,9 +164,15 @@ impl Definition {
 pub(super) struct Compiler<'a> {
     pub(super) flags: &'a mut Slots<FlagSlot>,
     pub(super) segments: &'a mut Slots<SegmentSlot>,
+    /// Conditions on one attribute share its path, by which the evaluator knows it again.
+    paths: BTreeMap<Box<str>, Arc<Path>>,
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
+    pub(super) fn new(flags: &'a mut Slots<FlagSlot>, segments: &'a mut Slots<SegmentSlot>) -> Compiler<'a> {
+        Compiler { flags, segments, paths: BTreeMap::new() }
+    }
+
     /// Reads and compiles one stored entry; the error is a sentence.
     pub(super) fn definition(&mut self, id: &EntryId, bytes: &Arc<[u8]>) -> Result<Definition, String> {
         let text = std::str::from_utf8(bytes).map_err(|error| format!("it is not UTF-8: {error}"))?;
@@ -265,11 +271,16 @@ impl Compiler<'_> {
                 Condition::Time { after: *after, before: *before }
             }
             definition::Condition::Attribute { attribute, test } => Condition::Attribute {
-                path: Path::of(attribute),
+                path: self.path(attribute),
                 test: Test::of(test)?,
                 described: explain::test(attribute, test).into(),
             },
         })
+    }
+
+    fn path(&mut self, attribute: &str) -> Arc<Path> {
+        let known = self.paths.entry(attribute.into());
+        Arc::clone(known.or_insert_with(|| Arc::new(Path::of(attribute))))
     }
 }
 

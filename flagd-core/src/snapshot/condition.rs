@@ -8,7 +8,7 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use foldhash::fast::FixedState;
 use ipnet::IpNet;
@@ -20,6 +20,7 @@ use crate::definition::{self, Case, Scalar, compile_pattern, read_network};
 use crate::time::Timestamp;
 
 use super::version;
+use crate::same::same;
 
 #[cfg(test)]
 mod tests;
@@ -205,7 +206,7 @@ impl Test {
     #[inline]
     fn text(&self, text: &str) -> bool {
         match self {
-            Test::Text(operand) => **operand == *text,
+            Test::Text(operand) => same(operand, text),
             Test::AnyOf(values) => values.has_text(text),
             Test::Part(part, Case::Sensitive, operands) => operands.iter().any(|operand| match part {
                 Part::Start => text.starts_with(operand.as_ref()),
@@ -287,7 +288,7 @@ impl AnyOf {
 
     fn has_text(&self, text: &str) -> bool {
         match &self.texts {
-            Texts::Few(texts) => texts.iter().any(|known| **known == *text),
+            Texts::Few(texts) => texts.iter().any(|known| same(known, text)),
             Texts::Many(texts) => texts.contains(text),
             Texts::Lowered(texts) => {
                 let hash = hash_chars(lower(text));

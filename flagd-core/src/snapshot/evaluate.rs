@@ -14,6 +14,7 @@ use crate::split::Point;
 use crate::time::Timestamp;
 
 use super::compile::{Condition, Flag, Killed, Requirement, Rule, Segment, Serve, Split};
+use super::condition::{Found, Path};
 use super::explain as say;
 use super::unit::{Buffer, unit};
 use super::{FlagSlot, Reason, Snapshot};
@@ -60,13 +61,15 @@ pub(super) struct Evaluator<'r, 's, N, O> {
     /// The time, once it was asked for: one evaluation sees one moment.
     asked: Cell<Option<Timestamp>>,
     visits: u32,
+    /// The attribute looked up last: rules in a row mostly ask for the same one.
+    last: Option<(&'s Path, Option<Found<'r>>)>,
     pub(super) observer: O,
 }
 
 impl<'r, 's, N: Fn() -> Timestamp, O: Observer> Evaluator<'r, 's, N, O> {
     #[inline]
     pub(super) fn new(snapshot: &'s Snapshot, context: &'r Context, now: N, observer: O) -> Self {
-        Evaluator { snapshot, context, now, asked: Cell::new(None), visits: 0, observer }
+        Evaluator { snapshot, context, now, asked: Cell::new(None), visits: 0, last: None, observer }
     }
 
     /// No such flag, killed, disabled, a requirement not met, the first rule that holds, else `otherwise`.
@@ -142,7 +145,7 @@ impl<'r, 's, N: Fn() -> Timestamp, O: Observer> Evaluator<'r, 's, N, O> {
     fn condition(&mut self, condition: &'s Condition, depth: u32) -> bool {
         match condition {
             Condition::Attribute { path, test, described } => {
-                let found = path.find(self.context);
+                let found = self.find(path);
                 let held = test.holds(found);
                 self.observer.open(|| described.to_string());
                 self.observer.close(|| say::attribute_outcome(path, found, held));
@@ -227,6 +230,18 @@ impl<'r, 's, N: Fn() -> Timestamp, O: Observer> Evaluator<'r, 's, N, O> {
         let served = flag.serve(split.owner(point), reason);
         self.observer.close(|| say::point(split, unit, point, served.variant));
         served
+    }
+
+    #[inline]
+    fn find(&mut self, path: &'s Path) -> Option<Found<'r>> {
+        match self.last {
+            Some((last, found)) if std::ptr::eq(last, path) => found,
+            _ => {
+                let found = path.find(self.context);
+                self.last = Some((path, found));
+                found
+            }
+        }
     }
 
     fn may_visit(&mut self, depth: u32) -> bool {

@@ -163,7 +163,7 @@ fn candidate(
     let attempt_known = held.and_then(|held| held.attempt.as_ref()).filter(|attempt| attempt.bytes == *bytes);
     let outcome = outcome_known.or_else(|| attempt_known.map(|attempt| attempt.outcome.clone()));
     let outcome = outcome.unwrap_or_else(|| {
-        let mut compiler = Compiler { flags: &mut next.flags, segments: &mut next.segments };
+        let mut compiler = Compiler::new(&mut next.flags, &mut next.segments);
         compiler.definition(id, bytes).map_err(Arc::from)
     });
     let attempt = Attempt { bytes: Arc::clone(bytes), outcome };

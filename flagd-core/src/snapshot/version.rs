@@ -28,33 +28,13 @@ pub(super) fn satisfies(requirement: &VersionReq, text: &str) -> bool {
 }
 
 impl<'a> Version<'a> {
+    /// One pass over the three numbers; what may follow them is rare.
     fn read(text: &'a str) -> Option<Version<'a>> {
-        let (text, build) = match text.split_once('+') {
-            Some((text, build)) => (text, Some(build)),
-            None => (text, None),
-        };
-        let (numbers, pre) = match text.split_once('-') {
-            Some((numbers, pre)) => (numbers, Some(pre)),
-            None => (text, None),
-        };
-        let well_formed =
-            |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        let padded = |id: &str| id.len() > 1 && id.starts_with('0') && is_number(id);
-        if build.is_some_and(|build| !build.split('.').all(well_formed))
-            || pre.is_some_and(|pre| !pre.split('.').all(|id| well_formed(id) && !padded(id)))
-        {
-            return None;
-        }
-        let mut numbers = numbers.split('.').map(|number| {
-            (is_number(number) && !padded(number)).then(|| number.parse::<u64>().ok()).flatten()
-        });
-        let version = Version {
-            major: numbers.next()??,
-            minor: numbers.next()??,
-            patch: numbers.next()??,
-            pre: pre.unwrap_or_default(),
-        };
-        numbers.next().is_none().then_some(version)
+        let (major, rest) = number(text.as_bytes())?;
+        let (minor, rest) = number(rest.strip_prefix(b".")?)?;
+        let (patch, rest) = number(rest.strip_prefix(b".")?)?;
+        let pre = if rest.is_empty() { "" } else { tags(text.get(text.len() - rest.len()..)?)? };
+        Some(Version { major, minor, patch, pre })
     }
 
     fn matches(&self, comparator: &Comparator) -> bool {
@@ -108,6 +88,38 @@ impl<'a> Version<'a> {
             && (self.major, Some(self.minor), Some(self.patch))
                 == (comparator.major, comparator.minor, comparator.patch)
     }
+}
+
+/// A number without leading zeros, and what follows it.
+fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (first, mut rest) = bytes.split_first().filter(|(first, _)| first.is_ascii_digit())?;
+    let mut number = u64::from(first - b'0');
+    while let Some((digit, after)) = rest.split_first().filter(|(digit, _)| digit.is_ascii_digit()) {
+        if *first == b'0' {
+            return None;
+        }
+        number = number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+        rest = after;
+    }
+    Some((number, rest))
+}
+
+/// The pre-release of `-pre+build`, either of which may be missing; `None` when it is malformed.
+fn tags(text: &str) -> Option<&str> {
+    let (pre, build) = match text.split_once('+') {
+        Some((pre, build)) => (pre, Some(build)),
+        None => (text, None),
+    };
+    let well_formed = |id: &str| !id.is_empty() && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let padded = |id: &str| id.len() > 1 && id.starts_with('0') && is_number(id);
+    if build.is_some_and(|build| !build.split('.').all(well_formed)) {
+        return None;
+    }
+    if pre.is_empty() {
+        return Some(pre);
+    }
+    let pre = pre.strip_prefix('-')?;
+    pre.split('.').all(|id| well_formed(id) && !padded(id)).then_some(pre)
 }
 
 fn is_number(identifier: &str) -> bool {

@@ -5,7 +5,7 @@
 //! thousands of acknowledgements of one change do not queue behind each other. It does not know streams: a
 //! connection is a number, and a channel that is dropped when a newer connection takes its place.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use dashmap::DashMap;
@@ -23,7 +23,6 @@ use crate::store::log::RosterEntry;
 pub(crate) struct Roster {
     members: DashMap<u128, Member>,
     connections: AtomicU64,
-    connected: AtomicUsize,
     unsaved: AtomicBool,
     gone: Mutex<Vec<u128>>,
 }
@@ -117,12 +116,8 @@ impl Roster {
         let first_seen = match self.members.entry(instance) {
             Entry::Occupied(mut entry) => {
                 let member = entry.get_mut();
-                if member.connection.is_some() {
-                    if member.known.connect_counter > known.connect_counter {
-                        return Admission::Stale;
-                    }
-                } else {
-                    self.connected.fetch_add(1, Ordering::Relaxed);
+                if member.connection.is_some() && member.known.connect_counter > known.connect_counter {
+                    return Admission::Stale;
                 }
                 *member = Member {
                     known,
@@ -142,7 +137,6 @@ impl Roster {
                     lost_since_ms: now_ms,
                     unsaved: true,
                 });
-                self.connected.fetch_add(1, Ordering::Relaxed);
                 true
             }
         };
@@ -165,7 +159,6 @@ impl Roster {
     pub(crate) fn bye(&self, seat: Seat) -> bool {
         let left = self.members.remove_if(&seat.instance, |_, member| member.holds(seat)).is_some();
         if left {
-            self.connected.fetch_sub(1, Ordering::Relaxed);
             self.forget(seat.instance);
         }
         left
@@ -181,7 +174,6 @@ impl Roster {
         member.lost_since_ms = now_ms;
         member.known.last_seen_ms = now_ms;
         member.unsaved = true;
-        self.connected.fetch_sub(1, Ordering::Relaxed);
         self.unsaved.store(true, Ordering::Release);
         true
     }
@@ -272,11 +264,6 @@ impl Roster {
             .filter(|member| member.is_expected(now_ms))
             .filter_map(|member| tell(&member))
             .collect()
-    }
-
-    /// How many are connected; cheap.
-    pub(crate) fn connected(&self) -> usize {
-        self.connected.load(Ordering::Relaxed)
     }
 
     /// How many are where; looks at everybody.

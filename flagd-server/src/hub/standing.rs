@@ -124,32 +124,38 @@ mod tests {
         use Standing::{Applied, Diverged, Lagging, Lost, Refused};
         const ON: bool = true;
         const OFF: bool = false;
-        let change = [flag("a")];
-        let rows: Vec<(&str, Option<Report>, bool, &[EntryId], Standing)> = vec![
-            ("at the revision", Some(report(Some(at(5, 9)))), ON, &change, Applied),
-            ("past the revision", Some(report(Some(at(5, 12)))), ON, &change, Applied),
-            ("younger epoch, lower revision", Some(report(Some(at(6, 1)))), ON, &change, Applied),
-            ("older epoch, higher revision", Some(report(Some(at(4, 99)))), ON, &change, Lagging),
-            ("before the revision", Some(report(Some(at(5, 8)))), ON, &change, Lagging),
-            ("no state", Some(report(None)), ON, &change, Lagging),
-            ("before the revision, gone", Some(report(Some(at(5, 8)))), OFF, &change, Lost),
-            ("acknowledged, then gone", Some(report(Some(at(5, 9)))), OFF, &change, Applied),
-            ("remembered from before a restart", None, OFF, &change, Lost),
-            ("refuses what was touched", Some(refusing(flag("a"))), ON, &change, Refused),
-            ("refuses something else", Some(refusing(flag("b"))), ON, &change, Applied),
-            ("refuses the flag, a kill was touched", Some(refusing(flag("a"))), ON, &[kill("a")], Applied),
-            ("refuses it and is gone", Some(refusing(flag("a"))), OFF, &change, Refused),
-            ("diverged", Some(diverged(&[])), ON, &change, Diverged),
-            ("diverged, gone", Some(diverged(&["a"])), OFF, &[kill("a")], Lost),
-            ("diverged, obeys the kill", Some(diverged(&["b", "a"])), ON, &[kill("a")], Applied),
-            ("diverged, obeys another kill", Some(diverged(&["b"])), ON, &[kill("a")], Diverged),
-            ("diverged, obeys one of two", Some(diverged(&["a"])), ON, &[kill("a"), kill("b")], Diverged),
-            ("diverged, the change did more", Some(diverged(&["a"])), ON, &[kill("a"), flag("a")], Diverged),
-            ("diverged, the change lifted the kill", Some(diverged(&["r"])), ON, &[kill("r")], Diverged),
-            ("diverged, nothing touched", Some(diverged(&["a"])), ON, &[], Diverged),
+        let change = || vec![flag("a")];
+        let rows: Vec<(&str, Option<Report>, bool, Vec<EntryId>, Standing)> = vec![
+            ("at the revision", Some(report(Some(at(5, 9)))), ON, change(), Applied),
+            ("past the revision", Some(report(Some(at(5, 12)))), ON, change(), Applied),
+            ("younger epoch, lower revision", Some(report(Some(at(6, 1)))), ON, change(), Applied),
+            ("older epoch, higher revision", Some(report(Some(at(4, 99)))), ON, change(), Lagging),
+            ("before the revision", Some(report(Some(at(5, 8)))), ON, change(), Lagging),
+            ("no state", Some(report(None)), ON, change(), Lagging),
+            ("before the revision, gone", Some(report(Some(at(5, 8)))), OFF, change(), Lost),
+            ("acknowledged, then gone", Some(report(Some(at(5, 9)))), OFF, change(), Applied),
+            ("remembered from before a restart", None, OFF, change(), Lost),
+            ("refuses what was touched", Some(refusing(flag("a"))), ON, change(), Refused),
+            ("refuses something else", Some(refusing(flag("b"))), ON, change(), Applied),
+            ("refuses the flag, a kill was touched", Some(refusing(flag("a"))), ON, vec![kill("a")], Applied),
+            ("refuses it and is gone", Some(refusing(flag("a"))), OFF, change(), Refused),
+            ("diverged", Some(diverged(&[])), ON, change(), Diverged),
+            ("diverged, gone", Some(diverged(&["a"])), OFF, vec![kill("a")], Lost),
+            ("diverged, obeys the kill", Some(diverged(&["b", "a"])), ON, vec![kill("a")], Applied),
+            ("diverged, obeys another kill", Some(diverged(&["b"])), ON, vec![kill("a")], Diverged),
+            ("diverged, obeys one of two", Some(diverged(&["a"])), ON, vec![kill("a"), kill("b")], Diverged),
+            (
+                "diverged, the change did more",
+                Some(diverged(&["a"])),
+                ON,
+                vec![kill("a"), flag("a")],
+                Diverged,
+            ),
+            ("diverged, the change lifted the kill", Some(diverged(&["r"])), ON, vec![kill("r")], Diverged),
+            ("diverged, nothing touched", Some(diverged(&["a"])), ON, vec![], Diverged),
         ];
         for (name, report, connected, touched, want) in rows {
-            let target = Target { position: at(5, 9), touched: touched.to_vec() };
+            let target = Target { position: at(5, 9), touched };
             let got = standing(report.as_ref(), connected, &target, |id| &*id.key != "r");
             assert_eq!(got, want, "{name}");
         }

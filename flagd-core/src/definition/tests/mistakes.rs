@@ -402,7 +402,7 @@ fn mistakes_in_conditions() {
             "wrap the opposite test in {\"not\": ...}",
         ),
         (r#"{"attribute":"a","sounds":"x"}"#, "if.sounds", "unknown member `sounds`", LIST),
-        (r#"{"and":[]}"#, "if.and", "unknown member `and`", "did you mean \"any\"?"),
+        (r#"{"and":[]}"#, "if.and", "unknown member `and`", "did you mean \"all\"?"),
         (r#"{"attribute":"a","equals":["x"]}"#, "if.equals", "not a list", "did you mean \"in\"?"),
         (
             r#"{"attribute":"a","equals":null}"#,

@@ -11,9 +11,9 @@ use crate::snapshot::explain;
 
 /// Whether `test` (the members beside `attribute`) holds for the attribute `a` of this context.
 fn holds(test: &str, context: &Context) -> bool {
-    let text =
+    let json =
         format!(r#"{{"rules": [{{"name": "r", "if": {{"attribute": "a", {test}}}, "serve": "on"}}]}}"#);
-    let flag = parse_stored_flag(&FlagKey::new("f").unwrap(), &text).unwrap_or_else(|problems| {
+    let flag = parse_stored_flag(&FlagKey::new("f").unwrap(), &json).unwrap_or_else(|problems| {
         let told = problems.iter().fold(String::new(), |mut told, problem| {
             let _ = writeln!(told, "{problem}");
             told

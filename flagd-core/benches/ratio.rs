@@ -1,0 +1,80 @@
+//! How many times the limit each task takes. Run: `cargo bench -p flagd-core --bench ratio`.
+//!
+//! A machine's speed drifts from second to second, so the candidates take turns: in each round each of them
+//! runs for about twelve milliseconds. Ratios are taken between the best rounds, which drift least.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a benchmark reports on standard output, and a panic in it fails nothing but the measurement"
+)]
+
+use std::time::Instant;
+
+mod tasks;
+
+const ROUNDS: usize = 25;
+const ROUND_NS: f64 = 12e6;
+/// Evaluations between two looks at the clock while a round's length is being found.
+const CALIBRATION: usize = 100_000;
+
+fn main() {
+    let bench = tasks::Bench::new();
+    // Cargo also runs benchmarks under `cargo test --benches`: then one short round shows that they work.
+    let is_measuring = std::env::args().any(|argument| argument == "--bench");
+    let rounds = if is_measuring { ROUNDS } else { 1 };
+
+    // The last candidate is the limit.
+    let mut taken: Vec<Vec<f64>> = vec![Vec::new(); tasks::TASKS.len() + 1];
+    let times: Vec<usize> = (0..taken.len())
+        .map(
+            |candidate| {
+                if is_measuring { (ROUND_NS / run(&bench, candidate, CALIBRATION)) as usize } else { 1_000 }
+            },
+        )
+        .collect();
+    for _ in 0..rounds {
+        for (candidate, taken) in taken.iter_mut().enumerate() {
+            taken.push(run(&bench, candidate, times[candidate]));
+        }
+    }
+
+    let limit = taken.last_mut().map_or(f64::NAN, |taken| best_and_median(taken).0);
+    println!("{:<20} {:>8} {:>8} {:>7}  served first", "", "best ns", "median", "ratio");
+    for (candidate, taken) in taken.iter_mut().enumerate() {
+        let (best, median) = best_and_median(taken);
+        let name = tasks::TASKS.get(candidate).copied().unwrap_or("the limit");
+        let share = if candidate < tasks::TASKS.len() {
+            format!("{:.1} %", bench.share(candidate) * 100.0)
+        } else {
+            String::new()
+        };
+        println!("{name:<20} {best:>8.1} {median:>8.1} {:>7.2}  {share}", best / limit);
+    }
+}
+
+/// Nanoseconds of one evaluation, over `times` of them.
+fn run(bench: &tasks::Bench, candidate: usize, times: usize) -> f64 {
+    let started = Instant::now();
+    let mut served = 0_usize;
+    if candidate < tasks::TASKS.len() {
+        for n in 0..times {
+            served += usize::from(bench.evaluate(candidate, n));
+        }
+    } else {
+        for n in 0..times {
+            served += usize::from(bench.limit(n));
+        }
+    }
+    let taken = started.elapsed();
+    std::hint::black_box(served);
+    taken.as_nanos() as f64 / times as f64
+}
+
+fn best_and_median(taken: &mut [f64]) -> (f64, f64) {
+    taken.sort_by(f64::total_cmp);
+    (taken.first().copied().unwrap_or(f64::NAN), taken.get(taken.len() / 2).copied().unwrap_or(f64::NAN))
+}
