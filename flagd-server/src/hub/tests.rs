@@ -15,6 +15,8 @@ use crate::store::log::{NewChange, Origin, Outcome, RosterEntry};
 use crate::store::memory::Memory;
 use crate::store::{Created, Store};
 
+mod outage;
+
 /// Where a client says that it stands, made of where the log stands.
 type Claim = fn(Position) -> Position;
 
