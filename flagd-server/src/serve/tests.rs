@@ -237,7 +237,7 @@ async fn a_client_that_was_away_catches_up() {
         last = server.append(vec![flag("a", enabled)]).await;
     }
     let environment = server.environment().await;
-    environment.view_at(last, Duration::from_secs(60)).await;
+    environment.view_at(last, Duration::from_mins(1)).await;
     let mut client = Client::hello(&server, hello(2), state).await;
     match client.next().await {
         Message::CatchUp(catch_up) => assert_eq!(catch_up.until, last.revision.0),
@@ -356,7 +356,8 @@ async fn a_change_larger_than_a_message_arrives_whole() {
     let mut client = Client::hello(&server, hello(1), None).await;
     client.full().await;
     let kind = EntryKind::from_number(99);
-    let writes = (0..5).map(|n| EntryWrite::set(EntryId::new(kind, &format!("e{n}")), vec![b'x'; 500_000])).collect();
+    let writes =
+        (0..5).map(|n| EntryWrite::set(EntryId::new(kind, &format!("e{n}")), vec![b'x'; 500_000])).collect();
     let at = server.append(writes).await;
     let mut whole: Option<stream::Delta> = None;
     loop {
@@ -402,7 +403,10 @@ async fn the_endpoints_for_machines() {
         assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
     }
     let nothing = server.get("/nothing").await;
-    assert!(nothing.starts_with("HTTP/1.1 404") && nothing.ends_with("there is nothing at /nothing\n"), "{nothing}");
+    assert!(
+        nothing.starts_with("HTTP/1.1 404") && nothing.ends_with("there is nothing at /nothing\n"),
+        "{nothing}"
+    );
     server.stop().await;
 }
 
@@ -427,7 +431,8 @@ async fn health_and_reflection_name_the_services() {
     let server = Running::start(&store()).await;
     let mut health = HealthClient::new(server.channel().await);
     for service in health_names() {
-        let told = health.check(HealthCheckRequest { service: service.to_owned() }).await.unwrap().into_inner();
+        let told =
+            health.check(HealthCheckRequest { service: service.to_owned() }).await.unwrap().into_inner();
         assert_eq!(told.status(), Told::Serving, "{service}");
     }
     let request = ServerReflectionRequest {
@@ -435,8 +440,10 @@ async fn health_and_reflection_name_the_services() {
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
     let mut reflection = ServerReflectionClient::new(server.channel().await);
-    let mut answers = reflection.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
-    let Some(MessageResponse::ListServicesResponse(list)) = answers.message().await.unwrap().unwrap().message_response
+    let mut answers =
+        reflection.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
+    let Some(MessageResponse::ListServicesResponse(list)) =
+        answers.message().await.unwrap().unwrap().message_response
     else {
         panic!("a list of services")
     };
