@@ -28,9 +28,6 @@ mod slots;
 mod unit;
 mod version;
 
-#[cfg(test)]
-mod tests;
-
 use compile::{Compiler, Definition, Flag, Killed, Segment};
 use evaluate::{Evaluator, Nobody};
 use refusal::Held;
@@ -295,3 +292,6 @@ pub struct Step {
     /// What came out: `held`, `did not hold: country is "FR"`, `not reached`, `point 123456 of "user-1" lies in on (0..250000)`.
     pub outcome: String,
 }
+
+#[cfg(test)]
+mod tests;
