@@ -161,7 +161,8 @@ impl Snapshot {
         self.position
     }
 
-    /// The entries that are not in use as the state holds them, by id.
+    /// The entries that are refused, by id: their last good versions serve, or nothing does. Bytes that came again
+    /// with a change that is refused are listed too, though what serves is the same.
     #[must_use]
     pub fn refused(&self) -> Vec<Refusal> {
         let refusal = |(id, held): (&EntryId, &Held)| Refusal {
