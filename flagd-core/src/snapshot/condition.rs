@@ -175,6 +175,13 @@ impl Test {
     #[inline]
     pub(super) fn holds(&self, found: Option<Found<'_>>) -> bool {
         match (self, found) {
+            (Test::Text(operand), Some(Found::Attribute(Attribute::String(text)))) => same(operand, text),
+            _ => self.holds_otherwise(found),
+        }
+    }
+
+    fn holds_otherwise(&self, found: Option<Found<'_>>) -> bool {
+        match (self, found) {
             (Test::Exists(wanted), found) => *wanted == found.is_some(),
             (_, None) => false,
             (_, Some(Found::Text(text))) => self.text(text),
