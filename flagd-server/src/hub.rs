@@ -1,29 +1,54 @@
 //! Shows what the log holds: one view per environment, its subscribers, and who has acknowledged what.
-//! (placeholder: owned by hub)
+//!
+//! The hub reads the log and never decides what is in it. Each environment is followed by one task (`follow`), which
+//! moves the view from revision to revision (`advance`), encodes each change once (`delta_log`, `frames`) and wakes the
+//! streams. What a client has in use is kept in the `roster`; `standing` says what that means for a change.
+//!
+//! One exception from "only control writes": when history turns out to have been cut, no operator is there to ask
+//! and no client may be sent back in time, so the hub begins a younger epoch itself. That is `history`, and
+//! nothing else here appends to the log.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use flagd_core::key::EnvironmentName;
 use flagd_core::revision::{Position, Revision};
 use flagd_core::snapshot::Snapshot;
 use flagd_core::state::State;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
+use crate::limits;
 use crate::store::StoreError;
 use crate::store::log::{Change, Log};
+
+pub(crate) mod advance;
+mod delta_log;
+pub(crate) mod environment;
+mod follow;
+pub(crate) mod frames;
+mod history;
+mod remember;
+pub(crate) mod resume;
+pub(crate) mod roster;
+pub(crate) mod standing;
+pub(crate) mod subscriber;
+
+pub use environment::Environment;
 
 /// All environments of this server.
 #[derive(Debug)]
 pub struct Hub {
     log: Log,
     clock: Clock,
-}
-
-/// One environment: its newest view, its subscribers, its roster.
-#[derive(Debug)]
-pub struct Environment {
-    name: EnvironmentName,
+    environments: RwLock<BTreeMap<EnvironmentName, Arc<Environment>>>,
+    /// Held while an environment is opened, so that it is opened once.
+    opening: tokio::sync::Mutex<()>,
+    full_sends: Arc<Semaphore>,
+    closing: watch::Sender<bool>,
+    stopped: watch::Sender<bool>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// A state and its snapshot, of one revision.
@@ -50,8 +75,20 @@ impl Hub {
     /// # Errors
     /// [`StoreError`] when an environment cannot be loaded.
     pub async fn start(log: Log, clock: Clock) -> Result<Arc<Hub>, StoreError> {
-        let _ = (log, clock);
-        todo!()
+        let hub = Arc::new(Hub {
+            log,
+            clock,
+            environments: RwLock::default(),
+            opening: tokio::sync::Mutex::new(()),
+            full_sends: Arc::new(Semaphore::new(limits::FULL_SENDS_MAX)),
+            closing: watch::Sender::new(false),
+            stopped: watch::Sender::new(false),
+            tasks: Mutex::default(),
+        });
+        for name in hub.log.environments().await? {
+            hub.environment(&name).await?;
+        }
+        Ok(hub)
     }
 
     /// The log underneath.
@@ -70,68 +107,100 @@ impl Hub {
     ///
     /// # Errors
     /// [`StoreError::NoEnvironment`], or what the store says.
-    pub async fn environment(&self, _name: &EnvironmentName) -> Result<Arc<Environment>, StoreError> {
-        todo!()
+    pub async fn environment(&self, name: &EnvironmentName) -> Result<Arc<Environment>, StoreError> {
+        if let Some(open) = self.opened(name) {
+            return Ok(open);
+        }
+        if self.log.head(name).await?.is_none() {
+            return Err(StoreError::NoEnvironment(name.clone()));
+        }
+        let _one_at_a_time = self.opening.lock().await;
+        match self.opened(name) {
+            Some(open) => Ok(open),
+            None => self.open(name).await,
+        }
+    }
+
+    fn opened(&self, name: &EnvironmentName) -> Option<Arc<Environment>> {
+        self.environments.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    async fn open(&self, name: &EnvironmentName) -> Result<Arc<Environment>, StoreError> {
+        let state = self.log.load(name).await?;
+        let (core, shown) = advance::compile(move || advance::Core::new(state)).await?;
+        let environment = Arc::new(Environment::new(environment::Parts {
+            name: name.clone(),
+            log: self.log.clone(),
+            clock: self.clock.clone(),
+            shown,
+            full_sends: Arc::clone(&self.full_sends),
+            closing: self.closing.subscribe(),
+        }));
+        environment.roster.remember(self.log.roster(name).await?, self.clock.now_ms());
+        let follow = follow::follow(Arc::clone(&environment), core, self.stopped.subscribe());
+        let remember = remember::remember(Arc::clone(&environment), self.stopped.subscribe());
+        {
+            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            tasks.push(tokio::spawn(follow));
+            tasks.push(tokio::spawn(remember));
+        }
+        let position = environment.view().state.position();
+        tracing::info!(environment = %name, epoch = %position.epoch, revision = position.revision.0, "environment opened");
+        self.environments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.clone(), Arc::clone(&environment));
+        Ok(environment)
     }
 
     /// All environments, by name.
     #[must_use]
     pub fn environments(&self) -> Vec<Arc<Environment>> {
-        todo!()
+        self.environments.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// Says GoAway to all subscribers, saves the rosters, stops following.
+    /// Says GoAway to all subscribers and takes no new ones; everything else goes on.
+    pub fn close_streams(&self) {
+        self.closing.send_replace(true);
+    }
+
+    /// Whether the server has begun to stop.
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// Resolves when the server begins to stop: whoever answers for long should come to an end.
+    pub async fn closing(&self) {
+        // The sender lives as long as the hub.
+        let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
+    }
+
+    /// Says GoAway to all subscribers, saves the rosters, stops following. Streams that should be remembered as lost
+    /// just now, and not as connected, must have ended before.
     pub async fn stop(&self) {
-        todo!()
+        self.close_streams();
+        self.stopped.send_replace(true);
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the hub had failed");
+            }
+        }
     }
 }
 
-impl Environment {
-    /// Its name.
-    #[must_use]
-    pub fn name(&self) -> &EnvironmentName {
-        &self.name
-    }
-
-    /// The newest view; never waits.
-    #[must_use]
-    pub fn view(&self) -> View {
-        todo!()
-    }
-
-    /// The view once it has reached `position` (or a younger epoch); the newest one when that takes longer than `wait_max`.
-    pub async fn view_at(&self, _position: Position, _wait_max: Duration) -> View {
-        todo!()
-    }
-
-    /// Changes from now on, in order. A receiver that falls behind is told how many it missed.
-    #[must_use]
-    pub fn announcements(&self) -> tokio::sync::broadcast::Receiver<Announced> {
-        todo!()
-    }
-
-    /// The expected clients and where they stand relative to a change.
-    #[must_use]
-    pub fn standings(&self, _of: &Target) -> Standings {
-        todo!()
-    }
-
-    /// Resolves whenever a client's standing may have changed since `seen` (a counter; begin with 0).
-    pub async fn roster_changed(&self, _seen: u64) -> u64 {
-        todo!()
-    }
-
-    /// The smallest language level among the expected clients, with the names of those below `level`.
-    #[must_use]
-    pub fn clients_below_level(&self, _level: u32) -> Vec<ClientStanding> {
-        todo!()
-    }
-
-    /// Alarms raised since the start, such as "history was cut".
-    #[must_use]
-    pub fn alarms(&self) -> Vec<String> {
-        todo!()
-    }
+/// How many clients are where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientCounts {
+    /// Connected and lost ones.
+    pub expected: usize,
+    /// Not connected, left without Bye not long ago.
+    pub lost: usize,
+    /// Entries refused, over all clients.
+    pub refused_entries: usize,
+    /// Clients that cannot reach the server's digest.
+    pub diverged: usize,
 }
 
 /// The change that is waited for.
@@ -196,3 +265,6 @@ pub enum Verdict {
     /// Somebody is missing.
     Unconfirmed,
 }
+
+#[cfg(test)]
+mod tests;

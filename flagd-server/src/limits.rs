@@ -37,6 +37,8 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a client that left without Bye stays expected, in milliseconds.
 pub const LOST_AFTER_MS: u64 = 15 * 60 * 1_000;
+/// Most clients, connected or lost, that one environment's roster remembers.
+pub const ROSTER_MAX: usize = 200_000;
 /// The shared log of encoded deltas keeps at most this many bytes per environment.
 pub const DELTA_LOG_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Most full states on their way at a time.

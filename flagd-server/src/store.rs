@@ -15,6 +15,7 @@ use bytes::Bytes;
 use flagd_core::key::EnvironmentName;
 use flagd_core::revision::Revision;
 
+pub mod backup;
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod log;

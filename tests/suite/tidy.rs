@@ -131,7 +131,7 @@ fn only_the_clocks_ask_for_the_time() {
 
 /// Layers of the server, bottom first; a file may use its own layer and those before it.
 const LAYERS: &[&[&str]] =
-    &[&["limits", "clock", "metrics", "shutdown", "telemetry"], &["store"], &["hub"], &["control"], &["api"], &["serve"], &["config"]];
+    &[&["limits", "clock", "metrics", "shutdown", "telemetry"], &["store"], &["hub"], &["control"], &["api"], &["serve"], &["config", "output"]];
 
 fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))

@@ -78,6 +78,10 @@ impl Work<'_> {
                 Absent::Leave => Ok(()),
             };
         };
+        if **live_bytes == *file_bytes {
+            note_kill(self.before, key, &mut self.draft);
+            return Ok(());
+        }
         let live = self.before.known_flag(key)?;
         check_identity(key, &file, &Identity::of(live), &mut self.problems);
         // A base that cannot be read any more is as good as none: nothing is then guessed.
@@ -106,6 +110,9 @@ impl Work<'_> {
             }
             return Ok(());
         };
+        if **live_bytes == *file_bytes {
+            return Ok(());
+        }
         let live = self.before.known_segment(key)?;
         let base = base_bytes.and_then(|bytes| parse_segment(key, std::str::from_utf8(bytes).ok()?).ok());
         let three = Three { base: base.as_ref(), file, live };

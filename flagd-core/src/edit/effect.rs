@@ -17,6 +17,9 @@ use crate::entry::{EntryId, EntryWrite};
 use crate::key::{FlagKey, SegmentKey, VariantName};
 use crate::split::{flows, shares};
 
+/// What is said when there is nothing to say.
+const NOTHING: &str = "no unit is served anything else";
+
 /// What these writes do to the flags that they touch, and to those that use a written segment.
 pub(super) fn effects(before: &View<'_>, after: &View<'_>, writes: &[EntryWrite]) -> Vec<Effect> {
     let segments = Keys::written(writes).segments;
@@ -30,7 +33,42 @@ pub(super) fn effects(before: &View<'_>, after: &View<'_>, writes: &[EntryWrite]
             Some((key, text))
         })
         .collect();
-    flags.iter().filter_map(|flag| effect(before, after, flag, &about_segments)).collect()
+    let mut effects: Vec<Effect> =
+        flags.iter().filter_map(|flag| effect(before, after, flag, &about_segments)).collect();
+    follow_requirements(before, after, &mut effects);
+    effects
+}
+
+/// Where a flag and one that it requires change together, what happens to its units depends on both.
+fn follow_requirements(before: &View<'_>, after: &View<'_>, effects: &mut [Effect]) {
+    let mut moving: BTreeSet<FlagKey> =
+        effects.iter().filter(|e| e.movement != Movement::Nothing).map(|e| e.flag.clone()).collect();
+    let mut followed: BTreeSet<FlagKey> = BTreeSet::new();
+    loop {
+        let known = followed.len();
+        for effect in effects.iter_mut().filter(|effect| effect.movement != Movement::Unknown) {
+            let requires = |view: &View<'_>| {
+                let definition = view.flag(&effect.flag)?;
+                definition.requires.iter().map(|r| &r.flag).find(|flag| moving.contains(*flag)).cloned()
+            };
+            let sees =
+                |view: &View<'_>| !matches!(dark(view, &effect.flag), Some(Dark::Killed | Dark::Disabled));
+            let Some(because) = requires(after).or_else(|| requires(before)) else { continue };
+            if sees(before) || sees(after) {
+                effect.movement = Movement::Unknown;
+                let follows = format!("`{because}`, which it requires, changes too");
+                effect.summary = match effect.summary.as_str() {
+                    NOTHING => follows,
+                    own => format!("{own}; {follows}"),
+                };
+                moving.insert(effect.flag.clone());
+                followed.insert(effect.flag.clone());
+            }
+        }
+        if followed.len() == known {
+            return;
+        }
+    }
 }
 
 /// What happens to one flag, gathered part by part.
@@ -49,7 +87,7 @@ impl Account {
 
     fn into_effect(self, flag: &FlagKey) -> Effect {
         let summary = match self.parts.as_slice() {
-            [] => "no unit is served anything else".to_owned(),
+            [] => NOTHING.to_owned(),
             parts => parts.join("; "),
         };
         let movement = self.movement.unwrap_or(Movement::Nothing);
@@ -94,9 +132,11 @@ fn effect(
             (None, Some(why)) => goes_dark(after, flag, old.ok(), new.ok(), why, &mut account),
             (Some(_), None) => comes_back(old.ok(), new.ok(), &mut account),
             (Some(was), Some(why)) => {
+                let now = dark_sentence(after, flag, new.ok(), why);
+                let before = dark_sentence(before, flag, old.ok(), was);
                 stays_dark(old.ok(), new.ok(), why, &mut account);
                 if was != why {
-                    account.add(Movement::Nothing, format!("before: {}", told(was)));
+                    account.parts = vec![format!("now serves {now}; before: {before}")];
                 }
             }
             (None, None) => match (old, new) {
@@ -132,13 +172,9 @@ fn goes_dark(
     why: &Dark,
     account: &mut Account,
 ) {
-    let now = match (why, new) {
-        (Dark::Killed, _) | (_, None) => kill::served_while_killed(after, flag.as_str()),
-        (_, Some(new)) => sentence::off(new),
-    };
+    let now = dark_sentence(after, flag, new, why);
     let movement = if old.is_none_or(serves_more) { Movement::OnlyRemoves } else { Movement::Nothing };
-    let reason = if *why == Dark::Killed { String::new() } else { format!(" ({})", told(why)) };
-    account.add(movement, format!("now serves {now} to everybody{reason}; {}", sentence_before(old, None)));
+    account.add(movement, format!("now serves {now}; {}", sentence_before(old, None)));
     account.flows = old.map(gains).unwrap_or_default();
     for flow in &mut account.flows {
         std::mem::swap(&mut flow.from, &mut flow.to);
@@ -431,6 +467,16 @@ fn gains(definition: &FlagDefinition) -> Vec<Flow> {
         }
     }
     gains
+}
+
+/// What a flag serves that serves the same to everybody: `off = false to everybody (disabled)`.
+fn dark_sentence(view: &View<'_>, flag: &FlagKey, definition: Option<&FlagDefinition>, why: &Dark) -> String {
+    match (why, definition) {
+        (Dark::Killed, _) | (_, None) => {
+            format!("{} to everybody", kill::served_while_killed(view, flag.as_str()))
+        }
+        (_, Some(definition)) => format!("{} to everybody ({})", sentence::off(definition), told(why)),
+    }
 }
 
 fn told(why: &Dark) -> String {

@@ -58,16 +58,15 @@ pub(super) enum Kept {
 pub(super) struct Merge<'a> {
     id: &'a EntryId,
     take: Take,
-    texts: [Fields; 3],
+    bytes: [Option<&'a Arc<[u8]>>; 3],
     drift: Vec<FieldDrift>,
     conflicts: Vec<FieldDrift>,
 }
 
 impl<'a> Merge<'a> {
     /// A merge of one entry; the bytes are those of base, file and live, for showing what differs.
-    pub(super) fn new(id: &'a EntryId, take: Take, bytes: [Option<&Arc<[u8]>>; 3]) -> Merge<'a> {
-        let texts = bytes.map(|bytes| Fields::read(bytes.map(|bytes| &bytes[..])));
-        Merge { id, take, texts, drift: Vec::new(), conflicts: Vec::new() }
+    pub(super) fn new(id: &'a EntryId, take: Take, bytes: [Option<&'a Arc<[u8]>>; 3]) -> Merge<'a> {
+        Merge { id, take, bytes, drift: Vec::new(), conflicts: Vec::new() }
     }
 
     /// Drift and conflicts.
@@ -103,9 +102,10 @@ impl<'a> Merge<'a> {
     }
 
     fn tell(&self, name: &str) -> FieldDrift {
-        let [base, file, live] = &self.texts;
-        let text = |fields: &Fields| fields.text(name).or_else(|| fields.rule(name));
-        let (base, file, live) = (text(base), text(file), text(live));
+        let [base, file, live] = self.bytes.map(|bytes| {
+            let fields = Fields::read(bytes.map(|bytes| &bytes[..]));
+            fields.text(name).or_else(|| fields.rule(name))
+        });
         FieldDrift { id: self.id.clone(), field: name.to_owned(), base, file, live }
     }
 
@@ -214,7 +214,17 @@ fn merge_rules(three: Three<'_, FlagDefinition>, merge: &mut Merge<'_>) -> Vec<R
 /// One rule: part by part where file and environment both have it, else its presence as a whole.
 fn merge_rule(name: &RuleName, three: Three<'_, FlagDefinition>, merge: &mut Merge<'_>) -> Option<Rule> {
     let (Some(file), Some(live)) = (rule_at(three.file, name), rule_at(three.live, name)) else {
-        return merge.field(&format!("rules.{name}"), three.part(|flag| rule_at(flag, name))).cloned();
+        let parts = three.part(|flag| rule_at(flag, name));
+        let terms = parts.file.map_or(Terms::Shares, |rule| Terms::of_file(&rule.serve));
+        let off = &three.file.off_variant;
+        let kept = merge.decide(&format!("rules.{name}"), &parts, |a, b| match (a, b) {
+            (Some(a), Some(b)) => a.condition == b.condition && terms.same(&a.serve, &b.serve, off),
+            (a, b) => a.is_none() && b.is_none(),
+        });
+        return match kept {
+            Kept::File => parts.file.cloned(),
+            Kept::Live => parts.live.cloned(),
+        };
     };
     let base = three.base.and_then(|base| rule_at(base, name));
     let condition =
@@ -233,12 +243,9 @@ fn merge_serve<'d>(
     serve: &Parts<&'d Serve>,
     merge: &mut Merge<'_>,
 ) -> &'d Serve {
-    let terms = match serve.file {
-        Serve::Split(Split { layout: Layout::Stretches(_), .. }) => Terms::Stretches,
-        Serve::Split(Split { layout: Layout::Shares(_), .. }) | Serve::Variant(_) => Terms::Shares,
-    };
+    let terms = Terms::of_file(serve.file);
     let off = &three.file.off_variant;
-    let same = |a: &&Serve, b: &&Serve| terms.of(a, off) == terms.of(b, off);
+    let same = |a: &&Serve, b: &&Serve| terms.same(a, b, off);
     match merge.decide(name, serve, same) {
         Kept::File => serve.file,
         Kept::Live => serve.live,
@@ -260,6 +267,18 @@ enum Compared<'s> {
 }
 
 impl Terms {
+    /// The terms that the file uses at this place.
+    fn of_file(serve: &Serve) -> Terms {
+        match serve {
+            Serve::Split(Split { layout: Layout::Stretches(_), .. }) => Terms::Stretches,
+            Serve::Split(Split { layout: Layout::Shares(_), .. }) | Serve::Variant(_) => Terms::Shares,
+        }
+    }
+
+    fn same(self, a: &Serve, b: &Serve, off_variant: &VariantName) -> bool {
+        self.of(a, off_variant) == self.of(b, off_variant)
+    }
+
     fn of<'s>(self, serve: &'s Serve, off_variant: &VariantName) -> Compared<'s> {
         let stretches = join(stretches(serve, off_variant));
         match self {

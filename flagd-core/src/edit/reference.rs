@@ -54,14 +54,16 @@ pub(super) fn direct_users(view: &View<'_>, used: &Keys) -> Keys {
         .map(|key| format!("\"{key}\""))
         .collect();
     for (key, bytes) in view.entries(EntryKind::FLAG) {
-        if let (true, Some(Ok(definition))) = (mentions(bytes, &needles), view.read_flag(key))
+        if mentions(bytes, &needles)
+            && let Some(Ok(definition)) = view.read_flag(key)
             && flag_uses(definition, used)
         {
             users.flags.extend(FlagKey::new(key).ok());
         }
     }
     for (key, bytes) in view.entries(EntryKind::SEGMENT) {
-        if let (true, Some(Ok(definition))) = (mentions(bytes, &needles), view.read_segment(key))
+        if mentions(bytes, &needles)
+            && let Some(Ok(definition)) = view.read_segment(key)
             && segment_uses(definition, used)
         {
             users.segments.extend(SegmentKey::new(key).ok());

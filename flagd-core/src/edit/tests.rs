@@ -47,7 +47,7 @@ impl World {
     }
 
     fn edit(&mut self, edit: &Edit) -> Plan {
-        let plan = self.plan(edit).unwrap_or_else(|error| panic!("{edit:?}: {error} {error:?}"));
+        let plan = self.plan(edit).unwrap_or_else(|error| panic!("{error} {error:?}"));
         self.write(plan.writes.clone());
         plan
     }

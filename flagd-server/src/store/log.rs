@@ -17,7 +17,7 @@ use flagd_core::state::{Delta, State};
 use flagd_proto::{Message, store as wire};
 use tokio::task::JoinHandle;
 
-use super::{Append, Appended, Created, Quota, Store, StoreError};
+use super::{Append, Appended, BlobId, Created, Quota, RecordKind, Store, StoreError};
 use crate::limits::CHANGE_INLINE_MAX_BYTES;
 
 mod blobs;
@@ -261,12 +261,25 @@ impl Log {
         now_ms: u64,
         why: &str,
     ) -> Result<Outcome, StoreError> {
+        self.start_epoch_above(environment, state, None, now_ms, why).await
+    }
+
+    /// Starts an epoch that is younger than the state's and than `floor`.
+    pub(super) async fn start_epoch_above(
+        &self,
+        environment: &EnvironmentName,
+        state: &State,
+        floor: Option<Epoch>,
+        now_ms: u64,
+        why: &str,
+    ) -> Result<Outcome, StoreError> {
         let older = state.position();
         let Some(expected_head) = self.head_if(environment, older).await? else {
             return Ok(Outcome::Lost);
         };
+        let youngest = Some(older.epoch).max(floor);
         let mut younger = state.clone();
-        younger.start_epoch(Epoch::younger_than(Some(older.epoch), now_ms, random()?));
+        younger.start_epoch(Epoch::younger_than(youngest, now_ms, random()?));
         let delta = younger.delta(Vec::new());
         let origin = Origin {
             actor: "flagd".to_owned(),
@@ -377,6 +390,11 @@ impl Log {
 }
 
 impl Log {
+    /// What a stored head says.
+    pub(super) fn position(environment: &EnvironmentName, head: &[u8]) -> Result<Position, StoreError> {
+        encoding::head_from_bytes(environment, head)
+    }
+
     async fn must_head(&self, environment: &EnvironmentName) -> Result<Position, StoreError> {
         self.head(environment).await?.ok_or_else(|| StoreError::NoEnvironment(environment.clone()))
     }
@@ -486,6 +504,18 @@ impl Log {
     fn tasks(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
         self.aside.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The blobs that a stored row names: a change's, or a record's of this kind.
+pub(super) fn refers_to_blobs(kind: Option<RecordKind>, row: &[u8]) -> Result<Vec<BlobId>, StoreError> {
+    let names = match kind {
+        None => encoding::decode::<wire::Change>("a change", row)?.entry_blobs,
+        // One that cannot be read is passed over when it is used; then its blobs are of no use either.
+        Some(RecordKind::Checkpoint) => wire::Checkpoint::decode(row).unwrap_or_default().blobs,
+        Some(RecordKind::Source) => encoding::decode::<wire::SourceRecord>("a source", row)?.blobs,
+        Some(RecordKind::Request | RecordKind::Roster | RecordKind::Meta) => Vec::new(),
+    };
+    names.iter().map(|name| encoding::blob_id_from_wire(name)).collect()
 }
 
 fn position_after(delta: &Delta) -> Position {

@@ -27,8 +27,10 @@ use tokio::sync::watch;
 use super::{Answer, Append, Appended, BlobId, Created, Quota, RecordKind, RecordWrite, Store, StoreError};
 use crate::limits::BLOB_MAX_BYTES;
 
+mod import;
 mod open;
 
+pub(super) use import::Part;
 pub use open::OpenError;
 
 /// The layout of the file; another number is another layout.

@@ -118,6 +118,13 @@ const TWO_VALUED: &[(&str, [&str; 2])] = &[
     (
         "rules.r",
         [
+            r#"{"rules": [{"name": "r", "if": {"attribute": "x", "equals": 1}, "serve": {"split": {"on": 5, "off": 95}}}]}"#,
+            r#"{"rules": []}"#,
+        ],
+    ),
+    (
+        "rules.r",
+        [
             r#"{"rules": [{"name": "r", "if": {"attribute": "x", "equals": 1}, "serve": "on"}]}"#,
             r#"{"rules": []}"#,
         ],
@@ -286,6 +293,31 @@ fn shares_that_win_move_as_few_units_as_possible() {
     assert_ne!(world.otherwise("f"), "a 400000, b 400000, c 200000", "it was reweighed, not laid");
     let plan = world.apply("ci", &colours(r#"{"c": 20, "a": 40, "b": 40}"#), Take::Ask).unwrap();
     assert_eq!((plan.writes.len(), plan.drift.len()), (0, 0), "the same shares are no difference");
+}
+
+#[test]
+fn where_shares_lie_is_no_change_of_a_rule() {
+    let colours = |split: &str| {
+        let rules = if split.is_empty() {
+            String::new()
+        } else {
+            format!(
+                r#"{{"name": "r", "if": {{"attribute": "x", "equals": 1}}, "serve": {{"split": {split}}}}}"#
+            )
+        };
+        flags(&format!(
+            r#""f": {{"variants": {{"a": 1, "b": 2, "c": 3}}, "offVariant": "c", "rules": [{rules}], "otherwise": "c"}}"#
+        ))
+    };
+    let mut world = World::empty();
+    world.apply("ci", &colours(r#"{"a": 50, "b": 50}"#), Take::Ask).unwrap();
+    world.apply("ci", &colours(r#"{"a": 40, "b": 40, "c": 20}"#), Take::Ask).unwrap();
+    let mut put = world.clone();
+    put.edit(&Edit::Put { file: colours(""), mode: PutMode::Replace });
+    let plan = put.apply("ci", &colours(r#"{"a": 40, "b": 40, "c": 20}"#), Take::Ask).unwrap();
+    assert_eq!((plan.writes.len(), plan.drift.len()), (0, 1), "live lost the rule, the file has not changed");
+    let plan = world.apply("ci", &colours(""), Take::Ask).unwrap();
+    assert_eq!((plan.writes.len(), plan.drift.len()), (1, 0), "the file lost the rule, live has not changed");
 }
 
 #[test]

@@ -122,6 +122,22 @@ fn references_resolve_against_file_and_environment_together() {
 }
 
 #[test]
+fn users_are_found_when_many_definitions_change_at_once() {
+    let flag = |n: usize, more: &str| {
+        format!(
+            r#""f{n}": {{"variants": {{"on": true, "off": false{more}}}, "offVariant": "off", "otherwise": "off"}}"#
+        )
+    };
+    let all = |more: &str| (0..40).map(|n| flag(n, more)).collect::<Vec<_>>().join(", ");
+    let mut world = World::of(&all(r#", "more": true"#));
+    assert_eq!(world.edit(&put(&all(""), PutMode::Replace)).writes.len(), 40);
+    world.put(&all(r#", "more": true"#));
+    world.put(r#""user": {"requires": [{"flag": "f33", "serves": ["more"]}]}"#);
+    let wrong = problems(world.plan(&put(&all(""), PutMode::Replace)).unwrap_err());
+    assert!(wrong.len() == 1 && wrong[0].contains("flags.user"), "{wrong:?}");
+}
+
+#[test]
 fn a_split_is_reweighed_while_it_is_the_same_split() {
     let colours = |split: &str| {
         format!(

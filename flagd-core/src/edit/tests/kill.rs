@@ -213,9 +213,19 @@ fn switching_what_is_switched_already_writes_nothing() {
     );
     assert_eq!(world.edit(&Edit::Disable(flag_key("theme"))).writes, []);
     let plan = world.edit(&kills(&["theme"]));
-    assert_eq!(effects(&plan), ["theme Nothing: nobody sees it: killed; before: disabled"]);
+    assert_eq!(
+        effects(&plan),
+        [
+            "theme Nothing: now serves light = \"l\" to everybody; before: light = \"l\" to everybody (disabled)"
+        ]
+    );
     let plan = world.edit(&revives(&["theme"]));
-    assert_eq!(effects(&plan), ["theme Nothing: nobody sees it: disabled; before: killed"]);
+    assert_eq!(
+        effects(&plan),
+        [
+            "theme Nothing: now serves light = \"l\" to everybody (disabled); before: light = \"l\" to everybody"
+        ]
+    );
     let plan = world.edit(&Edit::Enable(flag_key("theme")));
     assert_eq!(effects(&plan), ["theme OnlyAdds: serves again: dark = \"d\" to everybody"]);
 }

@@ -5,9 +5,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::limits::{CHECKPOINT_EVERY_CHANGES, QUOTA_DEFAULT_BYTES, REQUEST_KEPT_MS};
+use crate::store::RecordWrite;
 use crate::store::memory::Memory;
 use crate::store::redb::Redb;
-use crate::store::{BlobId, RecordKind, RecordWrite};
 
 fn name() -> EnvironmentName {
     EnvironmentName::new("default").unwrap()

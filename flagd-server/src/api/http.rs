@@ -1,0 +1,202 @@
+//! Plain HTTP for machines that look after the server: `/healthz`, `/readyz`, `/metrics`.
+//!
+//! `healthz` says that the process answers. `readyz` says whether it should be sent clients: every view is fresh and
+//! the server is not about to stop; clients that are connected are served either way. No flag's name appears here.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ::http::{StatusCode, header};
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use crate::hub::{Environment, Hub};
+use crate::metrics::{EnvironmentMetrics, ServerMetrics, Text};
+use crate::store::Quota;
+
+/// A view older than this makes the server unready.
+const VIEW_AGE_READY_MAX_MS: u64 = 10_000;
+/// How long `/metrics` waits for the store to say how full it is.
+const QUOTA_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// What the handlers look at.
+#[derive(Clone, Debug)]
+pub(crate) struct Watched {
+    /// The environments.
+    pub(crate) hub: Arc<Hub>,
+    /// The server's counters.
+    pub(crate) metrics: Arc<ServerMetrics>,
+    /// When it was started.
+    pub(crate) started: Instant,
+}
+
+/// The three paths.
+pub(crate) fn routes(watched: Watched) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "alive\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(watched)
+}
+
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Readiness {
+    ready: bool,
+    stopping: bool,
+    environments: Vec<EnvironmentReadiness>,
+}
+
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EnvironmentReadiness {
+    name: String,
+    revision: u64,
+    view_age_ms: u64,
+    fresh: bool,
+}
+
+fn readiness(environments: &[Arc<Environment>], stopping: bool) -> Readiness {
+    let environments: Vec<_> = environments
+        .iter()
+        .map(|environment| {
+            let view_age_ms = environment.view_age_ms();
+            EnvironmentReadiness {
+                name: environment.name().to_string(),
+                revision: environment.view().state.revision().0,
+                view_age_ms,
+                fresh: view_age_ms <= VIEW_AGE_READY_MAX_MS,
+            }
+        })
+        .collect();
+    let ready = !stopping && environments.iter().all(|environment| environment.fresh);
+    Readiness { ready, stopping, environments }
+}
+
+async fn readyz(State(watched): State<Watched>) -> Response {
+    let readiness = readiness(&watched.hub.environments(), watched.hub.is_closing());
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    match serde_json::to_vec(&readiness) {
+        Ok(body) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn metrics(State(watched): State<Watched>) -> Response {
+    let quota = match tokio::time::timeout(QUOTA_WAIT_MAX, watched.hub.log().quota()).await {
+        Ok(Ok(quota)) => Some(quota),
+        Ok(Err(_)) | Err(_) => None,
+    };
+    let mut text = Text::default();
+    server_metrics(&mut text, &watched, quota);
+    environment_metrics(&mut text, &watched.hub.environments());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.into_string()).into_response()
+}
+
+fn server_metrics(text: &mut Text, watched: &Watched, quota: Option<Quota>) {
+    let metrics = &watched.metrics;
+    let rows: [(&str, &str, &str, u64); 5] = [
+        ("flagd_uptime_seconds", "gauge", "Since the process serves.", watched.started.elapsed().as_secs()),
+        ("flagd_connections_open", "gauge", "Connections open now.", metrics.connections_open.get()),
+        ("flagd_connections_total", "counter", "Connections taken.", metrics.connections.get()),
+        (
+            "flagd_connections_refused_total",
+            "counter",
+            "Connections turned away because there were too many.",
+            metrics.connections_refused.get(),
+        ),
+        (
+            "flagd_hellos_refused_total",
+            "counter",
+            "Streams refused at their Hello.",
+            metrics.hellos_refused.get(),
+        ),
+    ];
+    for (name, kind, help, value) in rows {
+        text.metric(name, kind, help);
+        text.sample(name, &[], value);
+    }
+    text.metric("flagd_store_up", "gauge", "1 when the store said how full it is.");
+    text.sample("flagd_store_up", &[], u8::from(quota.is_some()));
+    if let Some(quota) = quota {
+        text.metric("flagd_store_used_bytes", "gauge", "Bytes that the store uses.");
+        text.sample("flagd_store_used_bytes", &[], quota.used_bytes);
+        text.metric("flagd_store_limit_bytes", "gauge", "Bytes that the store may use.");
+        text.sample("flagd_store_limit_bytes", &[], quota.limit_bytes);
+    }
+}
+
+/// A metric of every environment: its name, kind, help, and where the number is.
+type Row = (&'static str, &'static str, &'static str, fn(&Environment) -> u64);
+
+const ROWS: [Row; 14] = [
+    ("flagd_revision", "gauge", "The revision shown.", |e| e.view().state.revision().0),
+    (
+        "flagd_view_age_milliseconds",
+        "gauge",
+        "Since the view was known to be the head.",
+        Environment::view_age_ms,
+    ),
+    ("flagd_streams_open", "gauge", "Streams that have said hello.", |e| e.metrics().streams_open.get()),
+    ("flagd_clients_expected", "gauge", "Clients expected to acknowledge.", |e| {
+        whole(e.client_counts().expected)
+    }),
+    ("flagd_clients_lost", "gauge", "Expected clients that are not connected.", |e| {
+        whole(e.client_counts().lost)
+    }),
+    ("flagd_clients_diverged", "gauge", "Clients that cannot reach the digest.", |e| {
+        whole(e.client_counts().diverged)
+    }),
+    ("flagd_refused_entries", "gauge", "Entries refused, over all clients.", |e| {
+        whole(e.client_counts().refused_entries)
+    }),
+    ("flagd_alarms", "gauge", "Alarms raised since the start.", |e| whole(e.alarms().len())),
+    ("flagd_deltas_sent_total", "counter", "Changes put on streams.", |e| e.metrics().deltas_sent.get()),
+    ("flagd_fulls_sent_total", "counter", "Full states put on streams.", |e| e.metrics().fulls_sent.get()),
+    ("flagd_catch_ups_sent_total", "counter", "Streams resumed by what they missed.", |e| {
+        e.metrics().catch_ups_sent.get()
+    }),
+    ("flagd_acks_total", "counter", "Acknowledgements taken.", |e| e.metrics().acks.get()),
+    ("flagd_reloads_total", "counter", "Times the view was loaded anew.", |e| e.metrics().reloads.get()),
+    ("flagd_follow_errors_total", "counter", "Failed reads while following the log.", |e| {
+        e.metrics().follow_errors.get()
+    }),
+];
+
+fn whole(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+fn environment_metrics(text: &mut Text, environments: &[Arc<Environment>]) {
+    for (name, kind, help, value) in ROWS {
+        text.metric(name, kind, help);
+        for environment in environments {
+            text.sample(name, &[("environment", environment.name().as_str())], value(environment));
+        }
+    }
+    let name = "flagd_need_full_total";
+    text.metric(name, "counter", "Requests for the full state, by the client's reason.");
+    for environment in environments {
+        let EnvironmentMetrics { need_full, .. } = environment.metrics();
+        let reasons = [
+            ("digest", &need_full.digest),
+            ("revision", &need_full.revision),
+            ("epoch", &need_full.epoch),
+            ("other", &need_full.other),
+        ];
+        for (why, counter) in reasons {
+            text.sample(name, &[("environment", environment.name().as_str()), ("why", why)], counter.get());
+        }
+    }
+    let name = "flagd_acknowledged_seconds";
+    text.metric(name, "histogram", "From showing a change to a client's acknowledgement.");
+    for environment in environments {
+        text.latency(
+            name,
+            &[("environment", environment.name().as_str())],
+            &environment.metrics().acknowledged,
+        );
+    }
+}

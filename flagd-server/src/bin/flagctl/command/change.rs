@@ -1,0 +1,246 @@
+//! The verbs that change something: build the request, send it, wait if asked to.
+
+use std::time::Duration;
+
+use flagd_core::canonical::percent;
+use flagd_core::definition::Ppm;
+use flagd_core::entry::EntryKind;
+use flagd_proto::admin::change_request::Operation;
+use flagd_proto::admin::{
+    Apply, ChangeRequest, ChangeResponse, EntryName, ErrorCode, FlagName, FlagNames, Put, PutMode, Rollback,
+    SegmentUnits, Take, WaitRequest,
+};
+use flagd_proto::stream::EntryId;
+
+use super::{Session, entry_name, section};
+use crate::args::{
+    ApplyArgs, ApplyTake, CreateArgs, EntryArgs, FlagArgs, FlagsArgs, ImportArgs, KillArgs, OutputFormat,
+    RecordArgs, RollbackArgs, UnitsArgs, WaitArgs,
+};
+use crate::connect::{Answered, Client};
+use crate::error::{Exit, Failure, exit_of_change, problem_from_wire};
+use crate::file::{self, Definitions};
+use crate::output::{Answer, Changed};
+use crate::wait::{self, Waited};
+
+/// Whether and how long to wait for clients, and whose refusal of what counts.
+pub(super) struct Waiting {
+    timeout: Duration,
+    /// Empty: what the change touched.
+    touched: Vec<EntryId>,
+}
+
+impl Waiting {
+    /// As the options say; a dry run never waits.
+    pub(super) fn new(wait: &WaitArgs, record: &RecordArgs) -> Option<Waiting> {
+        (wait.wait && !record.dry_run).then(|| Waiting { timeout: wait.timeout, touched: Vec::new() })
+    }
+}
+
+/// A request as the options say. Each carries an id of its own, so that it can be sent to several servers.
+pub(super) fn request(
+    session: &Session,
+    record: &RecordArgs,
+    operation: Operation,
+) -> Result<ChangeRequest, Failure> {
+    let request_id = match &record.request_id {
+        _ if record.dry_run => String::new(),
+        Some(id) => id.clone(),
+        None => random_id()?,
+    };
+    Ok(ChangeRequest {
+        environment: session.environment.clone(),
+        request_id,
+        actor: session.actor.clone(),
+        reason: record.reason.clone().unwrap_or_default(),
+        dry_run: record.dry_run,
+        expectations: Vec::new(),
+        anyway: record.anyway,
+        operation: Some(operation),
+    })
+}
+
+/// 128 random bits, as text.
+pub(super) fn random_id() -> Result<String, Failure> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Failure::Local(format!("this computer gives no random bits: {error}")))?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+/// Sends a change.
+pub(super) async fn send(
+    session: &Session,
+    request: ChangeRequest,
+) -> Result<Answered<ChangeResponse>, Failure> {
+    let id = Some(request.request_id.clone()).filter(|id| !id.is_empty());
+    let rpc = |mut client: Client, request| async move { client.change(request).await };
+    session.servers.call(request, id.as_deref(), rpc).await
+}
+
+/// Sends a change that came from files, and tells problems at their places in them.
+pub(super) async fn send_file(
+    session: &Session,
+    request: ChangeRequest,
+    definitions: &Definitions,
+) -> Result<Answered<ChangeResponse>, Failure> {
+    send(session, request).await.map_err(|failure| match failure {
+        Failure::Refused(detail) if detail.code() == ErrorCode::Invalid && !detail.problems.is_empty() => {
+            let problems = detail.problems.iter().map(problem_from_wire);
+            Failure::Problems(problems.map(|problem| definitions.locate(problem)).collect())
+        }
+        other => other,
+    })
+}
+
+/// Prints what a change did, waits for clients if asked to, and chooses the exit code.
+pub(super) async fn finish(
+    session: &Session,
+    answered: Answered<ChangeResponse>,
+    waiting: Option<Waiting>,
+) -> Result<Exit, Failure> {
+    let header = session.header(&answered.answer.server, &answered.server);
+    let response = answered.answer;
+    let undo_suffix = session.environment_suffix();
+    let mut changed = Box::new(Changed { response, waited: None, undo_suffix });
+    let Some(waiting) = waiting else {
+        let exit = exit_of_change(&changed.response, None);
+        session.printer.answer(&header, &Answer::Change(changed))?;
+        return Ok(exit);
+    };
+    // For people what was done is told before the wait; for programs all is one document after it.
+    let at_once = session.printer.format() == OutputFormat::Table;
+    if at_once {
+        session.printer.answer(&header, &Answer::Change(changed.clone()))?;
+    }
+    let waited = wait_for(session, &changed.response, waiting).await;
+    let exit = exit_of_change(&changed.response, Some(waited.ending));
+    if at_once {
+        session.printer.wait_ended(&waited)?;
+    } else {
+        changed.waited = Some(waited);
+        session.printer.answer(&header, &Answer::Change(changed))?;
+    }
+    Ok(exit)
+}
+
+/// What is already as wanted is waited for, too: at the revision at which it was found.
+async fn wait_for(session: &Session, response: &ChangeResponse, waiting: Waiting) -> Waited {
+    let position = response.position.clone().unwrap_or_default();
+    let request = WaitRequest {
+        environment: session.environment.clone(),
+        revision: if response.recorded { response.revision } else { position.revision },
+        epoch: position.epoch,
+        timeout_ms: 0,
+        touched: waiting.touched,
+    };
+    wait::wait(&session.servers, request, waiting.timeout, |progress| session.printer.progress(progress))
+        .await
+}
+
+async fn change(
+    session: &Session,
+    record: &RecordArgs,
+    wait: &WaitArgs,
+    operation: Operation,
+) -> Result<Exit, Failure> {
+    let answered = send(session, request(session, record, operation)?).await?;
+    finish(session, answered, Waiting::new(wait, record)).await
+}
+
+pub(super) async fn put(
+    session: &Session,
+    definitions: &Definitions,
+    mode: PutMode,
+    record: &RecordArgs,
+    wait: &WaitArgs,
+) -> Result<Exit, Failure> {
+    let put = Put { file: definitions.json.clone().into(), mode: mode.into() };
+    let request = request(session, record, Operation::Put(put))?;
+    let answered = send_file(session, request, definitions).await?;
+    finish(session, answered, Waiting::new(wait, record)).await
+}
+
+pub(super) async fn create(session: &Session, args: &CreateArgs) -> Result<Exit, Failure> {
+    let definitions = match &args.key {
+        Some(key) => {
+            let definition = match &args.rollout {
+                None => serde_json::json!({}).to_string(),
+                Some(share) if share.variant.is_none() => {
+                    // Written as text: a percentage is decimal text, never a float.
+                    format!("{{\"rollout\":{}}}", percent(Ppm(share.share_ppm)))
+                }
+                Some(_) => return Err(Failure::Usage("--rollout is a percentage, such as 25".into())),
+            };
+            let tree = file::one(section(false), key, &definition).map_err(Failure::Usage)?;
+            file::from_text("the new flag", &tree.to_json())?
+        }
+        None => file::read(&args.files)?,
+    };
+    put(session, &definitions, PutMode::Create, &args.record, &args.wait).await
+}
+
+pub(super) async fn import(session: &Session, args: &ImportArgs) -> Result<Exit, Failure> {
+    let definitions = file::read(&args.files)?;
+    put(session, &definitions, PutMode::CreateOrReplace, &args.record, &args.wait).await
+}
+
+pub(super) async fn apply(session: &Session, args: &ApplyArgs) -> Result<Exit, Failure> {
+    let definitions = file::read(&args.files)?;
+    let take = match args.take {
+        None => Take::Ask,
+        Some(ApplyTake::File) => Take::File,
+        Some(ApplyTake::Live) => Take::Live,
+    };
+    let apply =
+        Apply { file: definitions.json.clone().into(), source: args.source.clone(), take: take.into() };
+    let request = request(session, &args.record, Operation::Apply(apply))?;
+    let answered = send_file(session, request, &definitions).await?;
+    finish(session, answered, Waiting::new(&args.wait, &args.record)).await
+}
+
+pub(super) async fn flag(
+    session: &Session,
+    args: FlagArgs,
+    operation: fn(FlagName) -> Operation,
+) -> Result<Exit, Failure> {
+    change(session, &args.record, &args.wait, operation(FlagName { flag: args.flag })).await
+}
+
+pub(super) async fn kill(session: &Session, args: KillArgs) -> Result<Exit, Failure> {
+    // A client may refuse a flag's definition; what counts is that it obeys the kill.
+    let kill_of = |key: &String| EntryId { kind: EntryKind::KILL.number(), key: key.clone() };
+    let waiting = (!args.no_wait && !args.record.dry_run)
+        .then(|| Waiting { timeout: args.timeout, touched: args.flags.iter().map(kill_of).collect() });
+    let operation = Operation::Kill(FlagNames { flags: args.flags });
+    let answered = send(session, request(session, &args.record, operation)?).await?;
+    finish(session, answered, waiting).await
+}
+
+pub(super) async fn revive(session: &Session, args: FlagsArgs) -> Result<Exit, Failure> {
+    change(session, &args.record, &args.wait, Operation::Revive(FlagNames { flags: args.flags })).await
+}
+
+pub(super) async fn rollback(session: &Session, args: RollbackArgs) -> Result<Exit, Failure> {
+    let rollback =
+        Rollback { flags: args.flags, segments: args.segments, to_revision: args.to.unwrap_or_default() };
+    change(session, &args.record, &args.wait, Operation::Rollback(rollback)).await
+}
+
+pub(super) async fn units(
+    session: &Session,
+    args: UnitsArgs,
+    operation: fn(SegmentUnits) -> Operation,
+) -> Result<Exit, Failure> {
+    let units = SegmentUnits { segment: args.segment, units: args.units, exclude: args.exclude };
+    change(session, &args.record, &args.wait, operation(units)).await
+}
+
+pub(super) async fn entry(
+    session: &Session,
+    args: EntryArgs,
+    operation: fn(EntryName) -> Operation,
+) -> Result<Exit, Failure> {
+    let name = entry_name(section(args.segment), &args.key);
+    change(session, &args.record, &args.wait, operation(name)).await
+}

@@ -1,0 +1,337 @@
+//! One environment as this server shows it: the newest view, the encoded changes behind it, the roster.
+//!
+//! Everything here may be called from any number of tasks and waits for nothing but other tasks' short locks; only
+//! `follow` moves the view. A view never goes back: it is replaced by a later revision or by a younger epoch.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use flagd_core::entry::EntryId;
+use flagd_core::key::EnvironmentName;
+use flagd_core::revision::Position;
+use flagd_proto::frame::Frame;
+use tokio::sync::{Notify, Semaphore, broadcast, watch};
+
+use super::advance::Shown;
+use super::delta_log::{DeltaLog, Record};
+use super::roster::{Admission, Introduction, Roster, Seat};
+use super::standing::Report;
+use super::{Announced, ClientCounts, ClientStanding, Standings, Target, View, frames};
+use crate::clock::Clock;
+use crate::limits;
+use crate::metrics::EnvironmentMetrics;
+use crate::store::log::{Change, Log};
+
+/// Announcements that a watcher may be behind before it misses some.
+const ANNOUNCEMENTS_KEPT: usize = 1_024;
+/// Most alarms remembered.
+const ALARMS_MAX: usize = 50;
+
+/// One environment: its newest view, its subscribers, its roster.
+#[derive(Debug)]
+pub struct Environment {
+    name: EnvironmentName,
+    pub(crate) log: Log,
+    pub(crate) clock: Clock,
+    shown: watch::Sender<Arc<Shown>>,
+    confirmed_ms: AtomicU64,
+    deltas: RwLock<DeltaLog>,
+    full: tokio::sync::Mutex<Option<Full>>,
+    full_sends: Arc<Semaphore>,
+    announcements: broadcast::Sender<Announced>,
+    pub(crate) roster: Roster,
+    roster_change: ChangeBell,
+    pub(crate) save_soon: Notify,
+    alarms: Mutex<VecDeque<String>>,
+    metrics: EnvironmentMetrics,
+    pub(crate) closing: watch::Receiver<bool>,
+    /// Held while history is cut; when this server last began an epoch because a client said so.
+    pub(crate) cutting: tokio::sync::Mutex<Option<u64>>,
+}
+
+/// A full state, encoded, with the right to send it.
+#[derive(Clone, Debug)]
+pub(crate) struct Full {
+    /// Where it stands.
+    pub(crate) position: Position,
+    /// Its parts.
+    pub(crate) frames: Arc<[Frame]>,
+}
+
+/// A counter that can be waited for; ringing it is cheap when nobody waits.
+#[derive(Debug, Default)]
+struct ChangeBell {
+    count: AtomicU64,
+    waiting: AtomicUsize,
+    notify: Notify,
+}
+
+impl ChangeBell {
+    fn ring(&self) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        // Whoever waits announces itself before it looks at the count, so one of both sees the other.
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.notify.notify_waiters();
+        }
+    }
+
+    async fn changed(&self, seen: u64) -> u64 {
+        struct Waiting<'a>(&'a AtomicUsize);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let _waiting = Waiting(&self.waiting);
+        loop {
+            let mut rung = std::pin::pin!(self.notify.notified());
+            rung.as_mut().enable();
+            let count = self.count.load(Ordering::SeqCst);
+            if count != seen {
+                return count;
+            }
+            rung.await;
+        }
+    }
+}
+
+/// What an environment is made with.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) name: EnvironmentName,
+    pub(crate) log: Log,
+    pub(crate) clock: Clock,
+    pub(crate) shown: Shown,
+    pub(crate) full_sends: Arc<Semaphore>,
+    pub(crate) closing: watch::Receiver<bool>,
+}
+
+impl Environment {
+    /// An environment that shows a state that was just loaded.
+    pub(crate) fn new(parts: Parts) -> Environment {
+        let Parts { name, log, clock, shown, full_sends, closing } = parts;
+        let confirmed_ms = AtomicU64::new(clock.now_ms());
+        let deltas = RwLock::new(DeltaLog::new(shown.position(), limits::DELTA_LOG_MAX_BYTES));
+        Environment {
+            name,
+            log,
+            clock,
+            shown: watch::Sender::new(Arc::new(shown)),
+            confirmed_ms,
+            deltas,
+            full: tokio::sync::Mutex::new(None),
+            full_sends,
+            announcements: broadcast::Sender::new(ANNOUNCEMENTS_KEPT),
+            roster: Roster::default(),
+            // 0 is what a waiter begins with: its first call returns at once.
+            roster_change: ChangeBell { count: AtomicU64::new(1), ..ChangeBell::default() },
+            save_soon: Notify::new(),
+            alarms: Mutex::default(),
+            metrics: EnvironmentMetrics::default(),
+            closing,
+            cutting: tokio::sync::Mutex::new(None),
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &EnvironmentName {
+        &self.name
+    }
+
+    /// The newest view; never waits.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let shown = self.shown();
+        View {
+            state: Arc::clone(&shown.state),
+            snapshot: Arc::clone(&shown.snapshot),
+            confirmed_ms: self.confirmed_ms.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The view once it has reached `position` (or a younger epoch); the newest one when that takes longer than `wait_max`.
+    pub async fn view_at(&self, position: Position, wait_max: Duration) -> View {
+        let mut news = self.shown.subscribe();
+        let reached = news.wait_for(|shown| {
+            let at = shown.position();
+            at.epoch > position.epoch || (at.epoch == position.epoch && at.revision >= position.revision)
+        });
+        // Too late or not: the newest view is the answer, and it says where it stands.
+        let _ = tokio::time::timeout(wait_max, reached).await;
+        self.view()
+    }
+
+    /// How old the view is, in milliseconds: the time since it was last known to be the head.
+    #[must_use]
+    pub fn view_age_ms(&self) -> u64 {
+        self.clock.now_ms().saturating_sub(self.confirmed_ms.load(Ordering::Relaxed))
+    }
+
+    /// Changes from now on, in order. A receiver that falls behind is told how many it missed.
+    #[must_use]
+    pub fn announcements(&self) -> broadcast::Receiver<Announced> {
+        self.announcements.subscribe()
+    }
+
+    /// The expected clients and where they stand relative to a change.
+    #[must_use]
+    pub fn standings(&self, of: &Target) -> Standings {
+        let state = Arc::clone(&self.shown().state);
+        self.roster.standings(of, self.clock.now_ms(), |kill: &EntryId| state.get(kill).is_some())
+    }
+
+    /// Resolves whenever a client's standing may have changed since `seen` (a counter; begin with 0).
+    pub async fn roster_changed(&self, seen: u64) -> u64 {
+        self.roster_change.changed(seen).await
+    }
+
+    /// The expected clients whose language level is below `level`.
+    #[must_use]
+    pub fn clients_below_level(&self, level: u32) -> Vec<ClientStanding> {
+        self.roster.below_level(level, self.clock.now_ms())
+    }
+
+    /// How many clients are expected, and how many of them are lost.
+    #[must_use]
+    pub fn client_counts(&self) -> ClientCounts {
+        self.roster.counts(self.clock.now_ms())
+    }
+
+    /// Alarms raised since the start, such as "history was cut".
+    #[must_use]
+    pub fn alarms(&self) -> Vec<String> {
+        self.alarms.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// What is counted here.
+    #[must_use]
+    pub fn metrics(&self) -> &EnvironmentMetrics {
+        &self.metrics
+    }
+
+    /// Raises an alarm; the same one is not raised twice.
+    pub(crate) fn alarm(&self, alarm: String) {
+        let mut alarms = self.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        if alarms.contains(&alarm) {
+            return;
+        }
+        tracing::error!(environment = %self.name, alarm = %alarm, "alarm");
+        if alarms.len() == ALARMS_MAX {
+            alarms.pop_front();
+        }
+        alarms.push_back(alarm);
+    }
+
+    pub(crate) fn shown(&self) -> Arc<Shown> {
+        Arc::clone(&self.shown.borrow())
+    }
+
+    /// Rings when a newer view is shown.
+    pub(crate) fn news(&self) -> watch::Receiver<Arc<Shown>> {
+        self.shown.subscribe()
+    }
+
+    /// A look at the encoded changes.
+    pub(crate) fn deltas<T>(&self, look: impl FnOnce(&DeltaLog) -> T) -> T {
+        look(&self.deltas.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The view was just seen to be the head.
+    pub(crate) fn confirm(&self) {
+        self.confirmed_ms.store(self.clock.now_ms(), Ordering::Relaxed);
+    }
+
+    /// Shows what changes made of the view. The records are in the log before anybody is woken.
+    pub(crate) fn show_next(&self, shown: Shown, records: Vec<Record>, changes: &[Arc<Change>]) {
+        {
+            let mut deltas = self.deltas.write().unwrap_or_else(PoisonError::into_inner);
+            records.into_iter().for_each(|record| deltas.push(record));
+        }
+        self.shown.send_replace(Arc::new(shown));
+        for change in changes {
+            // Nobody may be watching.
+            let _ = self.announcements.send(Announced { change: Arc::clone(change) });
+        }
+        self.roster_change.ring();
+    }
+
+    /// Shows a state that was loaded whole: subscribers get it in full.
+    pub(crate) fn show_jump(&self, shown: Shown) {
+        self.deltas.write().unwrap_or_else(PoisonError::into_inner).reset(shown.position());
+        self.shown.send_replace(Arc::new(shown));
+        self.roster_change.ring();
+    }
+
+    /// The newest state, encoded once for all who ask.
+    pub(crate) async fn full(&self) -> Full {
+        let mut cached = self.full.lock().await;
+        let shown = self.shown();
+        if let Some(full) = cached.as_ref().filter(|full| full.position == shown.position()) {
+            return full.clone();
+        }
+        let state = Arc::clone(&shown.state);
+        drop(shown);
+        let position = state.position();
+        // Megabytes of encoding stay off the threads that carry everybody's streams.
+        let frames = match tokio::task::spawn_blocking({
+            let state = Arc::clone(&state);
+            move || frames::full(&state)
+        })
+        .await
+        {
+            Ok(frames) => frames,
+            Err(_) => frames::full(&state),
+        };
+        let full = Full { position, frames };
+        *cached = Some(full.clone());
+        full
+    }
+
+    /// The right to send full states; a bounded number of them are on their way at a time.
+    pub(crate) fn full_sends(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.full_sends)
+    }
+
+    /// A client has said hello.
+    pub(crate) fn connect(&self, hello: Introduction) -> Admission {
+        let admission = self.roster.connect(hello, self.clock.now_ms());
+        if let Admission::Admitted { first_seen, .. } = &admission {
+            self.roster_change.ring();
+            if *first_seen {
+                self.save_soon.notify_one();
+            }
+        }
+        admission
+    }
+
+    /// A client says what it has in use.
+    pub(crate) fn report(&self, seat: Seat, report: Report) {
+        self.roster.report(seat, report, self.clock.now_ms());
+        self.roster_change.ring();
+    }
+
+    /// A client ends on purpose.
+    pub(crate) fn bye(&self, seat: Seat) {
+        if self.roster.bye(seat) {
+            self.roster_change.ring();
+        }
+    }
+
+    /// A stream has ended in another way.
+    pub(crate) fn leave(&self, seat: Seat) {
+        if self.roster.leave(seat, self.clock.now_ms()) {
+            self.roster_change.ring();
+        }
+    }
+
+    /// Forgets who has been lost for too long.
+    pub(crate) fn expire(&self) {
+        if self.roster.expire(self.clock.now_ms()) > 0 {
+            self.roster_change.ring();
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Keeps the roster in the log's records, so that a restarted server still knows who must acknowledge.
+//!
+//! Saves are gathered for a moment; a client seen for the first time is saved promptly, because a crash would
+//! forget that it must be asked. What a client has in use is not saved with every acknowledgement: after a restart
+//! it is lost until it is back and says so itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::Environment;
+use crate::store::StoreError;
+
+/// How long changes are gathered at the most.
+const SAVE_INTERVAL: Duration = Duration::from_secs(2);
+/// How long new clients are gathered after a save: a thousand arrivals make a few writes.
+const GATHER: Duration = Duration::from_millis(100);
+/// Most clients in one write to the store.
+const CLIENTS_PER_WRITE: usize = 256;
+
+/// Saves the roster of one environment until told to stop, and once more then.
+pub(crate) async fn remember(environment: Arc<Environment>, mut stopped: watch::Receiver<bool>) {
+    loop {
+        let stop = tokio::select! {
+            biased;
+            // An error means that the hub is gone, which is the same.
+            _ = stopped.wait_for(|stopped| *stopped) => true,
+            () = environment.save_soon.notified() => false,
+            () = tokio::time::sleep(SAVE_INTERVAL) => false,
+        };
+        if stop {
+            environment.roster.mark_all_unsaved();
+        }
+        environment.expire();
+        save(&environment).await;
+        if stop {
+            return;
+        }
+        tokio::time::sleep(GATHER).await;
+    }
+}
+
+async fn save(environment: &Environment) {
+    let Some(unsaved) = environment.roster.take_unsaved() else { return };
+    if let Err(error) = write(environment, &unsaved).await {
+        tracing::warn!(environment = %environment.name(), %error, "the roster could not be saved");
+        environment.roster.put_back(&unsaved);
+    }
+}
+
+async fn write(environment: &Environment, unsaved: &super::roster::Unsaved) -> Result<(), StoreError> {
+    let name = environment.name();
+    for seen in unsaved.seen.chunks(CLIENTS_PER_WRITE) {
+        environment.log.save_roster(name, seen, &[]).await?;
+    }
+    for gone in unsaved.gone.chunks(CLIENTS_PER_WRITE) {
+        environment.log.save_roster(name, &[], gone).await?;
+    }
+    Ok(())
+}

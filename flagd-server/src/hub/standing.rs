@@ -1,0 +1,203 @@
+//! Where a client stands relative to a change, and whether the change is confirmed. Pure; docs/protocol.md,
+//! "The roster and Wait", is normative.
+
+use flagd_core::entry::{EntryId, EntryKind};
+use flagd_core::revision::{Position, Revision};
+
+use super::{Standing, Standings, Target, Verdict};
+
+/// What a client says that it has in use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// `None`: it has no state.
+    pub(crate) position: Option<Position>,
+    /// Entries that are not in use as the server's state holds them, with why.
+    pub(crate) refused: Vec<(EntryId, String)>,
+    /// Older snapshots that somebody still holds.
+    pub(crate) held_snapshots: u32,
+    /// The oldest revision among them.
+    pub(crate) held_oldest: Option<Revision>,
+    /// How long ago the oldest of them was replaced.
+    pub(crate) held_oldest_age_ms: u64,
+    /// It cannot reach the server's digest.
+    pub(crate) diverged: bool,
+    /// Flags whose kills it obeys although its state is another.
+    pub(crate) obeyed_kills: Vec<String>,
+}
+
+/// Where a client stands.
+///
+/// `report` is `None` for a client that is only remembered from before the server's restart: what it refuses is
+/// unknown, and unknown is never done. Likewise `is_killed` guards the exception for diverged clients: a change
+/// that *lifted* a kill is not applied by a client that still obeys it.
+pub(crate) fn standing(
+    report: Option<&Report>,
+    connected: bool,
+    target: &Target,
+    is_killed: impl Fn(&EntryId) -> bool,
+) -> Standing {
+    let missing = if connected { Standing::Lagging } else { Standing::Lost };
+    let Some(report) = report else { return missing };
+    if report.diverged {
+        return match connected {
+            false => Standing::Lost,
+            true if obeys(report, target, is_killed) => Standing::Applied,
+            true => Standing::Diverged,
+        };
+    }
+    let Some(at) = report.position else { return missing };
+    let wanted = target.position;
+    let reached = at.epoch > wanted.epoch || (at.epoch == wanted.epoch && at.revision >= wanted.revision);
+    if !reached {
+        return missing;
+    }
+    match report.refused.iter().any(|(id, _)| target.touched.contains(id)) {
+        true => Standing::Refused,
+        false => Standing::Applied,
+    }
+}
+
+fn obeys(report: &Report, target: &Target, is_killed: impl Fn(&EntryId) -> bool) -> bool {
+    !target.touched.is_empty()
+        && target.touched.iter().all(|id| {
+            id.kind == EntryKind::KILL
+                && is_killed(id)
+                && report.obeyed_kills.iter().any(|key| *key == *id.key)
+        })
+}
+
+impl Standings {
+    /// Whether the change is confirmed: nobody to ask is never success, and unknown is never done.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        if self.clients.is_empty() {
+            return Verdict::Nobody;
+        }
+        match self.clients.iter().all(|client| client.standing == Standing::Applied) {
+            true => Verdict::Confirmed,
+            false => Verdict::Unconfirmed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::ClientStanding;
+    use crate::store::log::RosterEntry;
+    use flagd_core::revision::{Digest, Epoch};
+
+    fn at(epoch: u64, revision: u64) -> Position {
+        Position {
+            epoch: Epoch { minted_ms: epoch, random: 0 },
+            revision: Revision(revision),
+            digest: Digest(0),
+        }
+    }
+
+    fn report(position: Option<Position>) -> Report {
+        Report { position, ..Report::default() }
+    }
+
+    fn flag(key: &str) -> EntryId {
+        EntryId::new(EntryKind::FLAG, key)
+    }
+
+    fn kill(key: &str) -> EntryId {
+        EntryId::new(EntryKind::KILL, key)
+    }
+
+    fn diverged(obeyed: &[&str]) -> Report {
+        Report {
+            diverged: true,
+            obeyed_kills: obeyed.iter().map(|key| (*key).to_owned()).collect(),
+            ..report(Some(at(5, 9)))
+        }
+    }
+
+    fn refusing(id: EntryId) -> Report {
+        Report { refused: vec![(id, "level 9".to_owned())], ..report(Some(at(5, 9))) }
+    }
+
+    #[test]
+    fn the_table_of_the_protocol() {
+        use Standing::{Applied, Diverged, Lagging, Lost, Refused};
+        const ON: bool = true;
+        const OFF: bool = false;
+        let change = || vec![flag("a")];
+        let rows: Vec<(&str, Option<Report>, bool, Vec<EntryId>, Standing)> = vec![
+            ("at the revision", Some(report(Some(at(5, 9)))), ON, change(), Applied),
+            ("past the revision", Some(report(Some(at(5, 12)))), ON, change(), Applied),
+            ("younger epoch, lower revision", Some(report(Some(at(6, 1)))), ON, change(), Applied),
+            ("older epoch, higher revision", Some(report(Some(at(4, 99)))), ON, change(), Lagging),
+            ("before the revision", Some(report(Some(at(5, 8)))), ON, change(), Lagging),
+            ("no state", Some(report(None)), ON, change(), Lagging),
+            ("before the revision, gone", Some(report(Some(at(5, 8)))), OFF, change(), Lost),
+            ("acknowledged, then gone", Some(report(Some(at(5, 9)))), OFF, change(), Applied),
+            ("remembered from before a restart", None, OFF, change(), Lost),
+            ("refuses what was touched", Some(refusing(flag("a"))), ON, change(), Refused),
+            ("refuses something else", Some(refusing(flag("b"))), ON, change(), Applied),
+            ("refuses the flag, a kill was touched", Some(refusing(flag("a"))), ON, vec![kill("a")], Applied),
+            ("refuses it and is gone", Some(refusing(flag("a"))), OFF, change(), Refused),
+            ("diverged", Some(diverged(&[])), ON, change(), Diverged),
+            ("diverged, gone", Some(diverged(&["a"])), OFF, vec![kill("a")], Lost),
+            ("diverged, obeys the kill", Some(diverged(&["b", "a"])), ON, vec![kill("a")], Applied),
+            ("diverged, obeys another kill", Some(diverged(&["b"])), ON, vec![kill("a")], Diverged),
+            ("diverged, obeys one of two", Some(diverged(&["a"])), ON, vec![kill("a"), kill("b")], Diverged),
+            (
+                "diverged, the change did more",
+                Some(diverged(&["a"])),
+                ON,
+                vec![kill("a"), flag("a")],
+                Diverged,
+            ),
+            ("diverged, the change lifted the kill", Some(diverged(&["r"])), ON, vec![kill("r")], Diverged),
+            ("diverged, nothing touched", Some(diverged(&["a"])), ON, vec![], Diverged),
+        ];
+        for (name, report, connected, touched, want) in rows {
+            let target = Target { position: at(5, 9), touched };
+            let got = standing(report.as_ref(), connected, &target, |id| &*id.key != "r");
+            assert_eq!(got, want, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_verdict_needs_everybody_and_somebody() {
+        use Standing::{Applied, Diverged, Lagging, Lost, Refused};
+        let rows: &[(&str, &[Standing], Verdict)] = &[
+            ("no client", &[], Verdict::Nobody),
+            ("one, applied", &[Applied], Verdict::Confirmed),
+            ("all applied", &[Applied, Applied], Verdict::Confirmed),
+            ("one lags", &[Applied, Lagging], Verdict::Unconfirmed),
+            ("one is lost", &[Applied, Lost], Verdict::Unconfirmed),
+            ("one refuses", &[Refused, Applied], Verdict::Unconfirmed),
+            ("one diverged", &[Applied, Diverged], Verdict::Unconfirmed),
+        ];
+        for (name, standings, want) in rows {
+            let clients = standings
+                .iter()
+                .map(|standing| ClientStanding {
+                    client: RosterEntry {
+                        instance: 1,
+                        connect_counter: 1,
+                        name: String::new(),
+                        app: String::new(),
+                        app_version: String::new(),
+                        sdk: String::new(),
+                        level: 1,
+                        last_seen_ms: 0,
+                        position: None,
+                    },
+                    standing: *standing,
+                    connected: true,
+                    address: String::new(),
+                    refused: vec![],
+                    held_snapshots: 0,
+                    held_oldest: None,
+                    held_oldest_age_ms: 0,
+                })
+                .collect();
+            assert_eq!(Standings { clients }.verdict(), *want, "{name}");
+        }
+    }
+}

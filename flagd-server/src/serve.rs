@@ -1,0 +1,155 @@
+//! The composition root: a store goes in, a server comes out.
+//!
+//! Everything that runs is started here and has ended when [`serve`] returns. The order of stopping matters: first
+//! the load balancers are told, then the clients, then what they have begun is finished, and only then is the roster
+//! saved, so that it says who was there and has gone.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use flagd_core::key::EnvironmentName;
+use flagd_proto::admin::admin_server::AdminServer;
+use flagd_proto::framed::stream_server::StreamServer;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::server::NamedService;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::api::{self, admin::AdminService, connection, http, stream::StreamService};
+use crate::clock::Clock;
+use crate::control::Control;
+use crate::hub::Hub;
+use crate::metrics::ServerMetrics;
+use crate::store::log::Log;
+use crate::store::{Store, StoreError};
+
+/// The environment that a fresh store gets.
+pub const FIRST_ENVIRONMENT: &str = "default";
+
+/// What a server is made of.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where its log is.
+    pub store: Arc<dyn Store>,
+    /// What time it is.
+    pub clock: Clock,
+    /// What it calls itself in every answer.
+    pub server_name: String,
+    /// How long it waits at the end for what has begun.
+    pub drain_timeout: Duration,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The store did not answer or could not be read. Do: what the error says.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The descriptions for gRPC reflection do not fit together. Do: report it; it is a mistake of the build.
+    #[error("the descriptions of the services cannot be served: {0}")]
+    Descriptors(#[from] tonic_reflection::server::Error),
+}
+
+/// Serves until `shutdown` resolves, and a little longer for those who are still being answered.
+///
+/// # Errors
+/// [`ServeError`] when it cannot start. Once it serves it goes on, whatever the store does.
+pub async fn serve(
+    listener: TcpListener,
+    settings: Settings,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    Server::build(settings).await?.run(listener, shutdown).await;
+    Ok(())
+}
+
+/// A server that is put together and does not listen yet.
+struct Server {
+    hub: Arc<Hub>,
+    metrics: Arc<ServerMetrics>,
+    health: HealthReporter,
+    router: Router,
+    server_name: String,
+    drain_timeout: Duration,
+}
+
+impl Server {
+    async fn build(settings: Settings) -> Result<Server, ServeError> {
+        let Settings { store, clock, server_name, drain_timeout } = settings;
+        let log = Log::new(store);
+        create_first(&log, &clock).await?;
+        let hub = Hub::start(log, clock).await?;
+        let metrics = Arc::new(ServerMetrics::default());
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(flagd_proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()?;
+        let watched =
+            http::Watched { hub: Arc::clone(&hub), metrics: Arc::clone(&metrics), started: Instant::now() };
+        let router = http::routes(watched);
+        let router = api::with_service(router, StreamService::server(Arc::clone(&hub), Arc::clone(&metrics)));
+        let control = Control::new(Arc::clone(&hub), server_name.clone());
+        let router = api::with_service(router, api::admin::service(control));
+        let router = api::with_service(router, health_service);
+        let router = api::with_service(router, reflection).fallback(api::fallback);
+        Ok(Server { hub, metrics, health, router, server_name, drain_timeout })
+    }
+
+    async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+        let Server { hub, metrics, health, router, server_name, drain_timeout } = self;
+        set_health(&health, ServingStatus::Serving).await;
+        let closing = watch::Sender::new(false);
+        let mut accepting =
+            std::pin::pin!(connection::accept(listener, router, metrics, closing.subscribe()));
+        tracing::info!(server = %server_name, store = %hub.log().describe(), "serving");
+        let mut connections = tokio::select! {
+            // It ends only when told to.
+            connections = accepting.as_mut() => connections,
+            () = shutdown => {
+                tracing::info!("stopping");
+                set_health(&health, ServingStatus::NotServing).await;
+                hub.close_streams();
+                closing.send_replace(true);
+                accepting.await
+            }
+        };
+        let finish = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(drain_timeout, finish).await.is_err() {
+            tracing::warn!(connections = connections.len(), "the rest is cut off");
+            connections.shutdown().await;
+        }
+        hub.stop().await;
+        hub.log().settle().await;
+        tracing::info!("stopped");
+    }
+}
+
+async fn create_first(log: &Log, clock: &Clock) -> Result<(), StoreError> {
+    if !log.environments().await?.is_empty() {
+        return Ok(());
+    }
+    match EnvironmentName::new(FIRST_ENVIRONMENT) {
+        Ok(name) => log.create(&name, clock.now_ms()).await.map(drop),
+        Err(error) => Err(StoreError::Corrupt(error.to_string())),
+    }
+}
+
+/// The names under which health is told: the server as a whole, and each service.
+fn health_names() -> [&'static str; 3] {
+    let admin = <AdminServer<AdminService> as NamedService>::NAME;
+    ["", <StreamServer<StreamService> as NamedService>::NAME, admin]
+}
+
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    for name in health_names() {
+        health.set_service_status(name, status).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;
