@@ -15,7 +15,7 @@ fn look() -> Look {
 }
 
 fn header() -> Header {
-    Header { environment: "default".into(), server: "127.0.0.1:8013".into() }
+    Header { environment: "default".into(), server: "127.0.0.1:8013".into(), server_name: "a".into() }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "messages are optional fields of messages")]
@@ -345,6 +345,7 @@ fn reads() -> Vec<(&'static str, Answer)> {
     let warning = Problem::new("flags.a.rules[1]", "can never be reached");
     let found = |file: &str, problem| vec![FileProblem { file: file.into(), problem }];
     let checked = Checked {
+        hint: Some("a hint"),
         files: 2,
         flags: 1,
         segments: 1,
