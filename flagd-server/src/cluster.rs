@@ -142,7 +142,7 @@ impl Cluster {
         };
         self.hub.log().announce(self.id, &announcement).await?;
         self.refresh().await?;
-        if rounds % RECONCILE_EVERY == 0 && !self.peers.borrow().is_empty() {
+        if rounds.is_multiple_of(RECONCILE_EVERY) && !self.peers.borrow().is_empty() {
             for environment in self.hub.environments() {
                 if environment.roster.has_absent() {
                     environment.reconcile().await?;
@@ -158,7 +158,7 @@ impl Cluster {
         let announced = self.hub.log().announced().await?;
         let before = Arc::clone(&self.peers.borrow());
         let others = announced.into_iter().filter(|(id, _)| *id != self.id);
-        let now: Vec<Arc<Peer>> = others.filter_map(|(id, said)| meet(&before, id, &said)).collect();
+        let now: Vec<Arc<Peer>> = others.map(|(id, said)| meet(&before, id, &said)).collect();
         let has = |peers: &[Arc<Peer>], wanted: &Peer| peers.iter().any(|peer| peer.id == wanted.id);
         let has_vanished = before.iter().any(|peer| !has(&now, peer));
         for environment in self.hub.environments() {
@@ -188,7 +188,7 @@ impl Cluster {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "asking only the servers known before"),
             Err(_) => {
-                tracing::warn!("the store does not say who is there; asking only the servers known before")
+                tracing::warn!("the store does not say who is there; asking only the servers known before");
             }
         }
         self.listen(environment, 0).await
@@ -222,9 +222,9 @@ impl Cluster {
 }
 
 /// Another server by its announcement; one that is known keeps its connection.
-fn meet(known: &[Arc<Peer>], id: u128, said: &Announcement) -> Option<Arc<Peer>> {
+fn meet(known: &[Arc<Peer>], id: u128, said: &Announcement) -> Arc<Peer> {
     if let Some(peer) = known.iter().find(|peer| peer.id == id && peer.url == said.url) {
-        return Some(Arc::clone(peer));
+        return Arc::clone(peer);
     }
     let endpoint = match Endpoint::from_shared(said.url.clone()) {
         Ok(endpoint) => endpoint,
@@ -242,5 +242,5 @@ fn meet(known: &[Arc<Peer>], id: u128, said: &Announcement) -> Option<Arc<Peer>>
         .connect_lazy();
     let client = PeerClient::new(channel)
         .max_decoding_message_size(2 * limits::PEER_PART_BYTES + limits::CLIENT_MESSAGE_MAX_BYTES);
-    Some(Arc::new(Peer { id, name: said.name.clone(), url: said.url.clone(), client }))
+    Arc::new(Peer { id, name: said.name.clone(), url: said.url.clone(), client })
 }

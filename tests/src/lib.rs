@@ -9,11 +9,13 @@
     reason = "support code of tests: a panic is a failed test"
 )]
 
+mod cluster;
 mod command;
 mod forge;
 mod raw;
 mod world;
 
+pub use cluster::{Exchangeable, Node};
 pub use command::{Output, binaries, example};
 pub use forge::forge;
 pub use raw::RawClient;

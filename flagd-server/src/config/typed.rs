@@ -46,7 +46,7 @@ pub struct TypedOptions {
     #[arg(long, value_name = "NAME")]
     pub server_name: Option<String>,
 
-    /// Where the other servers of a cluster reach this one, such as http://10.0.0.5:8013. [default: the address where
+    /// Where the other servers of a cluster reach this one, as `http://HOST:PORT`. [default: the address where
     /// it listens]
     #[arg(long, value_name = "URL")]
     pub advertise: Option<String>,

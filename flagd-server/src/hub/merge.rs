@@ -140,7 +140,7 @@ mod tests {
         ];
         for (name, accounts, want) in rows {
             let one_each = |accounts: &[Sighting]| accounts.iter().map(|one| vec![one.clone()]).collect();
-            assert_eq!(merge(one_each(&accounts)), [want.clone()], "{name}");
+            assert_eq!(merge(one_each(&accounts)), std::slice::from_ref(&want), "{name}");
             let backwards: Vec<_> = accounts.into_iter().rev().collect();
             assert_eq!(merge(one_each(&backwards)), [want], "{name}, in the other order");
         }

@@ -38,6 +38,19 @@ impl Memory {
         Memory { limit_bytes, environments: Mutex::default(), announcements: Announcements::default() }
     }
 
+    /// A copy of all environments as they are now, as a backup would hold them.
+    #[must_use]
+    pub fn copy(&self) -> Memory {
+        let copied = |environment: &Environment| Environment {
+            head: watch::Sender::new(environment.head.borrow().clone()),
+            changes: environment.changes.clone(),
+            blobs: environment.blobs.clone(),
+            records: environment.records.clone(),
+        };
+        let environments = self.lock().iter().map(|(name, one)| (name.clone(), copied(one))).collect();
+        Memory { environments: Mutex::new(environments), ..Memory::new(self.limit_bytes) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<EnvironmentName, Environment>> {
         // Every edit below is whole before anything can panic, so a poisoned lock guards sound data.
         self.environments.lock().unwrap_or_else(PoisonError::into_inner)
