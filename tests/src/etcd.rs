@@ -28,6 +28,20 @@ pub struct EtcdCluster {
     members: Vec<Member>,
     folder: tempfile::TempDir,
     options: Vec<String>,
+    tls: Option<TlsFiles>,
+    /// `name:password`, once etcd asks for one.
+    login: Option<String>,
+}
+
+/// Certificates in PEM files: an authority, and what it has signed for both sides.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The authority's certificate.
+    pub ca: PathBuf,
+    /// A certificate for servers and for clients.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 #[derive(Debug)]
@@ -70,15 +84,25 @@ impl EtcdCluster {
     /// The same, with more options for each member.
     #[must_use]
     pub fn start_with(members: usize, options: &[&str]) -> EtcdCluster {
+        EtcdCluster::start_in(members, options, None)
+    }
+
+    /// The same, on connections that are protected from both sides.
+    #[must_use]
+    pub fn start_tls(members: usize, tls: &TlsFiles) -> EtcdCluster {
+        EtcdCluster::start_in(members, &[], Some(tls))
+    }
+
+    fn start_in(members: usize, options: &[&str], tls: Option<&TlsFiles>) -> EtcdCluster {
         for _ in 1..STARTS_MAX {
-            if let Ok(cluster) = EtcdCluster::try_start(members, options) {
+            if let Ok(cluster) = EtcdCluster::try_start(members, options, tls) {
                 return cluster;
             }
         }
-        EtcdCluster::try_start(members, options).expect("etcd starts; is it installed? See scripts/test")
+        EtcdCluster::try_start(members, options, tls).expect("etcd starts; is it installed? See scripts/test")
     }
 
-    fn try_start(count: usize, options: &[&str]) -> Result<EtcdCluster, String> {
+    fn try_start(count: usize, options: &[&str], tls: Option<&TlsFiles>) -> Result<EtcdCluster, String> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let member = |number: usize| {
             let name = format!("m{number}");
@@ -87,7 +111,7 @@ impl EtcdCluster {
         };
         let members = (0..count).map(member).collect();
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut cluster = EtcdCluster { members, folder, options };
+        let mut cluster = EtcdCluster { members, folder, options, tls: tls.cloned(), login: None };
         for member in 0..count {
             cluster.launch(member);
         }
@@ -117,8 +141,9 @@ impl EtcdCluster {
     fn launch(&mut self, number: usize) {
         let initial_cluster = self.initial_cluster();
         let log = self.folder.path().join(format!("m{number}.log"));
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
         let member = self.members.get_mut(number).expect("a member");
-        let (client, peer) = (format!("http://{}", member.client), format!("http://{}", member.peer));
+        let (client, peer) = (format!("{scheme}://{}", member.client), format!("http://{}", member.peer));
         // The shell reads until its input ends, which is when the test's process does.
         let script = "\"$@\" >>\"$LOG\" 2>&1 & echo $!; read -r _; kill -9 $! 2>/dev/null; wait";
         let mut shell = Command::new("sh");
@@ -128,6 +153,10 @@ impl EtcdCluster {
         shell.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         shell.args(["--initial-cluster", &initial_cluster, "--initial-cluster-token", "flagd-test"]);
         shell.args(&self.options);
+        if let Some(TlsFiles { ca, cert, key }) = &self.tls {
+            shell.arg("--trusted-ca-file").arg(ca).arg("--cert-file").arg(cert).arg("--key-file").arg(key);
+            shell.arg("--client-cert-auth");
+        }
         let mut shell = shell
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -238,7 +267,37 @@ impl EtcdCluster {
     /// What it wrote to its standard error output.
     pub fn etcdctl_at(&self, number: usize, arguments: &[&str]) -> Result<String, String> {
         let member = self.members.get(number).expect("a member");
-        etcdctl(&["--endpoints", &member.client, "--command-timeout", "3s"], arguments)
+        let mut first = vec!["--endpoints", &member.client, "--command-timeout", "3s"];
+        if let Some(TlsFiles { ca, cert, key }) = &self.tls {
+            for (option, path) in [("--cacert", ca), ("--cert", cert), ("--key", key)] {
+                first.extend([option, path.to_str().expect("a path in UTF-8")]);
+            }
+        }
+        if let Some(login) = &self.login {
+            first.extend(["--user", login]);
+        }
+        etcdctl(&first, arguments)
+    }
+
+    /// Makes etcd ask for passwords: `root` has one, and so has `flagd`, who may only use keys with a prefix.
+    pub fn enable_users(&mut self, root: &str, flagd: &str, prefix: &str) {
+        let steps: &[&[&str]] = &[
+            &["user", "add", &format!("root:{root}")],
+            &["user", "grant-role", "root", "root"],
+            &["user", "add", &format!("flagd:{flagd}")],
+            &["role", "add", "flags"],
+            &["role", "grant-permission", "flags", "--prefix=true", "readwrite", prefix],
+            &["user", "grant-role", "flagd", "flags"],
+            &["auth", "enable"],
+        ];
+        for step in steps {
+            if *step == ["user", "grant-role", "root", "root"] {
+                // Some versions bring this role along.
+                drop(self.etcdctl_at(0, &["role", "add", "root"]));
+            }
+            self.etcdctl_at(0, step).expect("etcd takes users");
+        }
+        self.login = Some(format!("root:{root}"));
     }
 
     /// Compacts everything before etcd's current revision.

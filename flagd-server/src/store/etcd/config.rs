@@ -103,7 +103,7 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Patience {
         Patience {
-            attempt: Duration::from_millis(1_000),
+            attempt: Duration::from_secs(1),
             // Longer than an election takes, shorter than the three seconds that are promised.
             call: Duration::from_millis(2_800),
             head_read_interval: Duration::from_secs(2),

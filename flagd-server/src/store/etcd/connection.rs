@@ -238,7 +238,7 @@ impl Connections {
             Err(fault) => {
                 let gives_up = !matches!(fault, Fault::OutOfRange(_) | Fault::Exhausted(_));
                 if gives_up {
-                    self.forget(endpoint, used.load(Ordering::Relaxed)).await;
+                    self.forget(endpoint, used.load(Ordering::Relaxed));
                 }
                 if fault.blames_the_endpoint() {
                     self.failed(endpoint, &fault);
@@ -270,7 +270,7 @@ impl Connections {
         Ok(link)
     }
 
-    async fn forget(&self, endpoint: usize, number: u64) {
+    fn forget(&self, endpoint: usize, number: u64) {
         if let Ok(place) = self.place(endpoint) {
             // Whoever is connecting holds the lock, and what it makes is new.
             if let Ok(mut slot) = place.link.try_lock() {

@@ -12,6 +12,7 @@ mod etcd;
 mod proxy;
 
 mod faults;
+mod secure;
 
 use etcd::EtcdCluster;
 

@@ -61,7 +61,12 @@ fn follow(store: &Arc<Etcd>, up_to: u64) -> tokio::task::JoinHandle<Vec<u64>> {
     tokio::spawn(async move {
         let (mut seen, mut revisions) = (head(0), Vec::new());
         while seen != head(up_to) {
-            seen = store.wait(&name(), &seen).await.unwrap();
+            seen = match store.wait(&name(), &seen).await {
+                Ok(head) => head,
+                // Without a quorum not even the first head can be read.
+                Err(StoreError::Unavailable(_)) => continue,
+                Err(error) => panic!("{error}"),
+            };
             let text = std::str::from_utf8(&seen).unwrap().strip_prefix("head ").unwrap();
             revisions.push(text.parse().unwrap());
         }
@@ -170,6 +175,45 @@ async fn with_a_proxied_watch(mend: impl FnOnce(&mut EtcdConfig)) -> (Arc<Etcd>,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_append_whose_answer_is_lost_is_found_to_have_been_made() {
+    let direct = one().endpoints();
+    let proxy = Proxy::start(&direct[0]).await;
+    let mut config = config(&[proxy.address(), direct[0].clone()]);
+    config.patience.attempt = Duration::from_millis(300);
+    let bystander = Etcd::new(EtcdConfig { endpoints: direct, ..config.clone() });
+
+    // Each time a store of its own, whose first endpoint is the proxy and whose second is not.
+    let store = Etcd::new(config.clone());
+    store.head(&name()).await.unwrap();
+    proxy.set(Passage::SwallowAnswers);
+    assert_eq!(store.create(&name(), head(0)).await.unwrap(), Created::New);
+    assert_eq!(store.counters().failed_attempts.get(), 1);
+    assert_eq!(bystander.head(&name()).await.unwrap(), Some(head(0)));
+    proxy.set(Passage::Open);
+
+    let store = Etcd::new(config.clone());
+    store.head(&name()).await.unwrap();
+    proxy.set(Passage::SwallowAnswers);
+    assert_eq!(store.append(&name(), next(1)).await.unwrap(), Appended::Recorded);
+    assert_eq!(store.counters().failed_attempts.get(), 1);
+    assert_eq!(all_changes(&bystander).await, [1]);
+    let alone = Append { change: None, head: Bytes::from_static(b"younger"), ..next(2) };
+    let store = Etcd::new(config.clone());
+    assert_eq!(store.append(&name(), alone).await.unwrap(), Appended::Recorded);
+    proxy.set(Passage::Open);
+
+    // Of somebody else's change at the same revision it does not believe that it is its own.
+    let store = Etcd::new(config);
+    store.head(&name()).await.unwrap();
+    proxy.set(Passage::SwallowAll);
+    let back = Append { expected_head: Bytes::from_static(b"younger"), ..next(2) };
+    let theirs = Append { change: Some(Bytes::from_static(b"theirs")), ..back.clone() };
+    assert_eq!(bystander.append(&name(), theirs).await.unwrap(), Appended::Recorded);
+    assert_eq!(store.append(&name(), back).await.unwrap(), Appended::Lost(head(2)));
+    assert_eq!(store.counters().failed_attempts.get(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_that_the_watch_loses_is_found_by_the_read_and_counted() {
     let (store, proxy, writer) = with_a_proxied_watch(|config| {
         // Only the read can find it: the silence of the connection would be noticed much later.
@@ -275,6 +319,43 @@ async fn an_environment_that_is_removed_is_missed_and_not_made_again() {
     assert!(matches!(soon(waiting).await.unwrap(), Err(StoreError::NoEnvironment(_))));
     assert!(matches!(store.append(&name(), next(2)).await, Err(StoreError::NoEnvironment(_))));
     assert_eq!(store.head(&name()).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_etcd_would_refuse_is_refused_before_it_is_sent() {
+    let store = Etcd::new(config(&one().endpoints()));
+    store.create(&name(), head(0)).await.unwrap();
+    let large = |bytes: usize| Append { change: Some(vec![7; bytes].into()), ..next(1) };
+    assert!(matches!(store.append(&name(), large(1_300 << 10)).await, Err(StoreError::TooLarge { .. })));
+    assert_eq!(store.append(&name(), large(1_200 << 10)).await.unwrap(), Appended::Recorded);
+    let record = |number| RecordWrite {
+        kind: RecordKind::Roster,
+        key: format!("{number}"),
+        value: Some(Bytes::from_static(b"client")),
+    };
+    let many = |count: usize| (0..count).map(record).collect::<Vec<_>>();
+    let most = crate::limits::RECORDS_AT_ONCE_MAX;
+    store.put_records(&name(), many(most)).await.unwrap();
+    let with_records = Append { records: many(most), ..next(2) };
+    assert_eq!(store.append(&name(), with_records).await.unwrap(), Appended::Recorded);
+    assert!(matches!(store.put_records(&name(), many(most + 5)).await, Err(StoreError::TooMany { .. })));
+    assert_eq!(store.list_records(&name(), RecordKind::Roster).await.unwrap().len(), most);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_beyond_one_answer_come_in_smaller_pages() {
+    let store = Etcd::new(config(&one().endpoints()));
+    store.create(&name(), head(0)).await.unwrap();
+    // Small ones first, so that the scan aims too high for the large ones that follow.
+    for revision in 1..=30 {
+        let bytes = if revision <= 20 { 10 } else { 1 << 20 };
+        let change = Some(Bytes::from(vec![7; bytes]));
+        let appended = store.append(&name(), Append { change, ..next(revision) }).await.unwrap();
+        assert_eq!(appended, Appended::Recorded);
+    }
+    let found = store.changes(&name(), Revision(1), usize::MAX).await.unwrap();
+    assert!(found.iter().map(|(revision, _)| revision.0).eq(1..=30));
+    assert!(found.iter().skip(20).all(|(_, bytes)| bytes.len() == 1 << 20));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
