@@ -11,6 +11,7 @@ use tonic::Status;
 
 pub mod admin;
 pub(crate) mod connection;
+mod gate;
 pub(crate) mod http;
 pub mod status;
 pub(crate) mod stream;

@@ -73,7 +73,7 @@ struct Server {
     metrics: Arc<ServerMetrics>,
     health: HealthReporter,
     router: Router,
-    server_name: String,
+    name: String,
     drain_timeout: Duration,
 }
 
@@ -97,16 +97,16 @@ impl Server {
         let router = api::with_service(router, api::admin::service(control));
         let router = api::with_service(router, health_service);
         let router = api::with_service(router, reflection).fallback(api::fallback);
-        Ok(Server { hub, metrics, health, router, server_name, drain_timeout })
+        Ok(Server { hub, metrics, health, router, name: server_name, drain_timeout })
     }
 
     async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let Server { hub, metrics, health, router, server_name, drain_timeout } = self;
+        let Server { hub, metrics, health, router, name, drain_timeout } = self;
         set_health(&health, ServingStatus::Serving).await;
         let closing = watch::Sender::new(false);
         let mut accepting =
             std::pin::pin!(connection::accept(listener, router, metrics, closing.subscribe()));
-        tracing::info!(server = %server_name, store = %hub.log().describe(), "serving");
+        tracing::info!(server = %name, store = %hub.log().describe(), "serving");
         let mut connections = tokio::select! {
             // It ends only when told to.
             connections = accepting.as_mut() => connections,
