@@ -11,10 +11,12 @@
 
 mod command;
 mod forge;
+mod liar;
 mod raw;
 mod world;
 
 pub use command::{Output, binaries, example};
 pub use forge::forge;
+pub use liar::{Conversation, Liar};
 pub use raw::RawClient;
 pub use world::{World, connect, eventually, user};
