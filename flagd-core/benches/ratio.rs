@@ -1,7 +1,8 @@
 //! How many times the limit each task takes. Run: `cargo bench -p flagd-core --bench ratio`.
 //!
-//! A machine's speed drifts from second to second, so the candidates take turns: in each round each of them
-//! runs for about twelve milliseconds. Ratios are taken between the best rounds, which drift least.
+//! A machine's speed drifts from second to second, so the candidates take turns, two milliseconds each: short
+//! enough that some turns are not interrupted even on a busy machine. Ratios are taken between the best turns,
+//! which drift least.
 
 #![expect(
     clippy::print_stdout,
@@ -16,10 +17,10 @@ use std::time::Instant;
 
 mod tasks;
 
-const ROUNDS: usize = 25;
-const ROUND_NS: f64 = 12e6;
+const ROUNDS: usize = 150;
+const ROUND_NS: f64 = 2e6;
 /// Evaluations between two looks at the clock while a round's length is being found.
-const CALIBRATION: usize = 100_000;
+const CALIBRATION: usize = 20_000;
 
 fn main() {
     let bench = tasks::Bench::new();
@@ -29,12 +30,10 @@ fn main() {
 
     // The last candidate is the limit.
     let mut taken: Vec<Vec<f64>> = vec![Vec::new(); tasks::TASKS.len() + 1];
+    let fastest =
+        |candidate| (0..5).map(|_| run(&bench, candidate, CALIBRATION)).fold(f64::INFINITY, f64::min);
     let times: Vec<usize> = (0..taken.len())
-        .map(
-            |candidate| {
-                if is_measuring { (ROUND_NS / run(&bench, candidate, CALIBRATION)) as usize } else { 1_000 }
-            },
-        )
+        .map(|candidate| if is_measuring { (ROUND_NS / fastest(candidate)) as usize } else { 1_000 })
         .collect();
     for _ in 0..rounds {
         for (candidate, taken) in taken.iter_mut().enumerate() {

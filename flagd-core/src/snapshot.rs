@@ -28,9 +28,6 @@ mod slots;
 mod unit;
 mod version;
 
-#[cfg(test)]
-mod tests;
-
 use compile::{Compiler, Definition, Flag, Killed, Segment};
 use evaluate::{Evaluator, Nobody};
 use refusal::Held;
@@ -164,7 +161,8 @@ impl Snapshot {
         self.position
     }
 
-    /// The entries that are not in use as the state holds them, by id.
+    /// The entries that are refused, by id: their last good versions serve, or nothing does. Bytes that came again
+    /// with a change that is refused are listed too, though what serves is the same.
     #[must_use]
     pub fn refused(&self) -> Vec<Refusal> {
         let refusal = |(id, held): (&EntryId, &Held)| Refusal {
@@ -295,3 +293,6 @@ pub struct Step {
     /// What came out: `held`, `did not hold: country is "FR"`, `not reached`, `point 123456 of "user-1" lies in on (0..250000)`.
     pub outcome: String,
 }
+
+#[cfg(test)]
+mod tests;

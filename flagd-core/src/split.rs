@@ -21,9 +21,6 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::definition::{Ppm, Stretch};
 use crate::key::VariantName;
 
-#[cfg(test)]
-mod tests;
-
 /// Points on the line. One point is one part in a million.
 pub const LINE: u32 = 1_000_000;
 
@@ -224,3 +221,6 @@ fn hand_out(
     }
     stretches
 }
+
+#[cfg(test)]
+mod tests;

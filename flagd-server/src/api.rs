@@ -9,8 +9,11 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use tonic::Status;
 
+pub mod admin;
 pub(crate) mod connection;
+mod gate;
 pub(crate) mod http;
+pub mod status;
 pub(crate) mod stream;
 
 /// What a path gets that nobody serves.

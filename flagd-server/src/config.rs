@@ -17,9 +17,10 @@ mod sources;
 mod typed;
 mod values;
 
+pub use sources::Place;
 pub use typed::{Typed, TypedCommand, TypedOptions};
 
-use sources::{Place, Sources};
+use sources::Sources;
 
 /// How long the server waits for what is under way when it is asked to stop, unless told otherwise.
 const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);

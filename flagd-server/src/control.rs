@@ -1,1 +1,86 @@
-//! placeholder: owned by control
+//! The single write path, and what operators ask about what was written.
+//!
+//! Two people change the same flag, a network drops the answer, a store is slow, a server is behind: each of these
+//! ends with somebody believing the wrong thing about production unless one place decides. This is the place. It
+//! promises that a change is planned on exactly the state that it is recorded on, that nobody's change is lost
+//! unseen (all but a kill state what they saw), that a retry gets the first answer, and that an answer
+//! "refused" means that nothing was changed.
+//!
+//! It takes and gives the messages of the admin protocol, because the first answer to a request is recorded as
+//! such a message; it does not know gRPC, connections or statuses. What a change does is decided by
+//! `flagd_core::edit`; control only brings it what the log knows.
+
+use std::fmt;
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use flagd_core::key::EnvironmentName;
+use tokio::time::Instant;
+
+use crate::hub::Hub;
+
+mod answer;
+mod change;
+mod changed;
+mod clients;
+mod definitions;
+mod diff;
+mod edit;
+mod environments;
+mod error;
+mod evaluate;
+mod export;
+mod get;
+mod history;
+mod list;
+mod operation;
+mod read;
+mod request;
+mod serves;
+mod wait;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::ControlError;
+pub use wait::Waiting;
+pub use watch::Watching;
+
+/// Everything that operators can do and ask.
+pub struct Control {
+    hub: Arc<Hub>,
+    server: String,
+    started: Instant,
+    /// One writer at a time per environment inside this process; kills do not queue here.
+    lanes: DashMap<EnvironmentName, Arc<tokio::sync::Mutex<()>>>,
+    recorded: changed::Recorded,
+    changed: changed::ChangedBy,
+}
+
+impl Control {
+    /// Control over the environments of a hub; `server_name` stands at the head of every answer.
+    #[must_use]
+    pub fn new(hub: Arc<Hub>, server_name: String) -> Arc<Control> {
+        Arc::new(Control {
+            hub,
+            server: server_name,
+            started: Instant::now(),
+            lanes: DashMap::new(),
+            recorded: changed::Recorded::default(),
+            changed: changed::ChangedBy::default(),
+        })
+    }
+
+    /// The server's name for itself.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control").field("server", &self.server).finish_non_exhaustive()
+    }
+}

@@ -159,7 +159,7 @@ impl Hub {
         self.environments.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// Says GoAway to all subscribers and takes no new ones; everything else goes on.
+    /// Says `GoAway` to all subscribers and takes no new ones; everything else goes on.
     pub fn close_streams(&self) {
         self.closing.send_replace(true);
     }
@@ -176,7 +176,7 @@ impl Hub {
         let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
     }
 
-    /// Says GoAway to all subscribers, saves the rosters, stops following. Streams that should be remembered as lost
+    /// Says `GoAway` to all subscribers, saves the rosters, stops following. Streams that should be remembered as lost
     /// just now, and not as connected, must have ended before.
     pub async fn stop(&self) {
         self.close_streams();

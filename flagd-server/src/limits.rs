@@ -33,6 +33,10 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a stream may take until its Hello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most streams that a server takes in a second ...
+pub const HELLOS_PER_SECOND: u32 = 1_000;
+/// ... and this many more at once; the rest is told when to come back.
+pub const HELLOS_AT_ONCE: u32 = 2_000;
 /// A heartbeat is sent after this silence on a stream.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a client that left without Bye stays expected, in milliseconds.
@@ -46,7 +50,7 @@ pub const FULL_SENDS_MAX: usize = 32;
 /// How long an operator's read waits for the view to reach the head, at the most.
 pub const READ_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Longest wait for confirmations that a caller may ask for.
-pub const WAIT_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
+pub const WAIT_TIMEOUT_MAX: Duration = Duration::from_hours(1);
 /// How long the first answer to a request id is kept, in milliseconds.
 pub const REQUEST_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Most bytes of entries inside one stored change; more go to blobs.
@@ -71,3 +75,10 @@ pub const APPEND_ATTEMPTS_MAX: u32 = 100;
 pub const HISTORY_PAGE_MAX: usize = 1_000;
 /// Most missing clients listed in one answer of `Wait`.
 pub const WAIT_LISTED_MAX: usize = 200;
+/// Longest request id.
+pub const REQUEST_ID_MAX_BYTES: usize = 128;
+/// Largest answer to a change, which is kept as the record of its request; beyond it the details are left off.
+pub const ANSWER_MAX_BYTES: usize = 128 * 1024;
+/// Largest encoded detail of an error: it travels in a header, in base64 a third longer, with the message on top,
+/// and common clients refuse headers of more than 16 KiB in sum.
+pub const ERROR_DETAIL_MAX_BYTES: usize = 8 * 1024;

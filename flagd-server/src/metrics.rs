@@ -138,6 +138,8 @@ pub struct ServerMetrics {
     pub connections_refused: Counter,
     /// Streams refused at their Hello.
     pub hellos_refused: Counter,
+    /// Streams told to come back later because too many came at once.
+    pub hellos_put_off: Counter,
 }
 
 /// Prometheus' text format, as it is written.
@@ -223,9 +225,9 @@ mod tests {
     #[test]
     fn the_text_is_what_prometheus_reads() {
         let latency = Latency::default();
-        latency.observe(Duration::from_micros(1_000));
+        latency.observe(Duration::from_millis(1));
         latency.observe(Duration::from_millis(2));
-        latency.observe(Duration::from_secs(60));
+        latency.observe(Duration::from_mins(1));
         let mut text = Text::default();
         text.metric("flagd_x_seconds", "histogram", "How long.");
         text.latency("flagd_x_seconds", &[("environment", "a\"b\\\n")], &latency);

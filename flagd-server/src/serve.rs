@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use flagd_core::key::EnvironmentName;
+use flagd_proto::admin::admin_server::AdminServer;
 use flagd_proto::framed::stream_server::StreamServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -17,8 +18,9 @@ use tonic::server::NamedService;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::api::{self, connection, http, stream::StreamService};
+use crate::api::{self, admin::AdminService, connection, http, stream::StreamService};
 use crate::clock::Clock;
+use crate::control::Control;
 use crate::hub::Hub;
 use crate::metrics::ServerMetrics;
 use crate::store::log::Log;
@@ -71,7 +73,7 @@ struct Server {
     metrics: Arc<ServerMetrics>,
     health: HealthReporter,
     router: Router,
-    server_name: String,
+    name: String,
     drain_timeout: Duration,
 }
 
@@ -91,18 +93,20 @@ impl Server {
             http::Watched { hub: Arc::clone(&hub), metrics: Arc::clone(&metrics), started: Instant::now() };
         let router = http::routes(watched);
         let router = api::with_service(router, StreamService::server(Arc::clone(&hub), Arc::clone(&metrics)));
+        let control = Control::new(Arc::clone(&hub), server_name.clone());
+        let router = api::with_service(router, api::admin::service(control));
         let router = api::with_service(router, health_service);
         let router = api::with_service(router, reflection).fallback(api::fallback);
-        Ok(Server { hub, metrics, health, router, server_name, drain_timeout })
+        Ok(Server { hub, metrics, health, router, name: server_name, drain_timeout })
     }
 
     async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let Server { hub, metrics, health, router, server_name, drain_timeout } = self;
+        let Server { hub, metrics, health, router, name, drain_timeout } = self;
         set_health(&health, ServingStatus::Serving).await;
         let closing = watch::Sender::new(false);
         let mut accepting =
             std::pin::pin!(connection::accept(listener, router, metrics, closing.subscribe()));
-        tracing::info!(server = %server_name, store = %hub.log().describe(), "serving");
+        tracing::info!(server = %name, store = %hub.log().describe(), "serving");
         let mut connections = tokio::select! {
             // It ends only when told to.
             connections = accepting.as_mut() => connections,
@@ -136,8 +140,9 @@ async fn create_first(log: &Log, clock: &Clock) -> Result<(), StoreError> {
 }
 
 /// The names under which health is told: the server as a whole, and each service.
-fn health_names() -> [&'static str; 2] {
-    ["", <StreamServer<StreamService> as NamedService>::NAME]
+fn health_names() -> [&'static str; 3] {
+    let admin = <AdminServer<AdminService> as NamedService>::NAME;
+    ["", <StreamServer<StreamService> as NamedService>::NAME, admin]
 }
 
 async fn set_health(health: &HealthReporter, status: ServingStatus) {

@@ -10,6 +10,8 @@ use flagd_core::state::Delta;
 
 use crate::stream;
 
+pub mod admin;
+
 /// Why a message does not mean anything.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -17,6 +17,9 @@ use crate::entry::{EntryId, EntryWrite};
 use crate::key::{FlagKey, SegmentKey, VariantName};
 use crate::split::{flows, shares};
 
+/// What is said when there is nothing to say.
+const NOTHING: &str = "no unit is served anything else";
+
 /// What these writes do to the flags that they touch, and to those that use a written segment.
 pub(super) fn effects(before: &View<'_>, after: &View<'_>, writes: &[EntryWrite]) -> Vec<Effect> {
     let segments = Keys::written(writes).segments;
@@ -53,7 +56,11 @@ fn follow_requirements(before: &View<'_>, after: &View<'_>, effects: &mut [Effec
             let Some(because) = requires(after).or_else(|| requires(before)) else { continue };
             if sees(before) || sees(after) {
                 effect.movement = Movement::Unknown;
-                effect.summary.push_str(&format!("; `{because}`, which it requires, changes too"));
+                let follows = format!("`{because}`, which it requires, changes too");
+                effect.summary = match effect.summary.as_str() {
+                    NOTHING => follows,
+                    own => format!("{own}; {follows}"),
+                };
                 moving.insert(effect.flag.clone());
                 followed.insert(effect.flag.clone());
             }
@@ -80,7 +87,7 @@ impl Account {
 
     fn into_effect(self, flag: &FlagKey) -> Effect {
         let summary = match self.parts.as_slice() {
-            [] => "no unit is served anything else".to_owned(),
+            [] => NOTHING.to_owned(),
             parts => parts.join("; "),
         };
         let movement = self.movement.unwrap_or(Movement::Nothing);

@@ -5,6 +5,7 @@
 //! that replacing one of these does not touch it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::hint::select_unpredictable;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
@@ -99,11 +100,17 @@ impl Split {
     /// Who owns a point.
     #[inline]
     pub(super) fn owner(&self, point: Point) -> u32 {
-        if point < self.first.end {
-            return self.first.variant;
+        // Chance is what no branch predictor can learn, and a wrong guess costs more than the whole hash: so the
+        // owner is selected without a branch.
+        let (first, last) = (self.first.variant, self.last);
+        if self.middle.is_empty() {
+            return select_unpredictable(point < self.first.end, first, last);
         }
         let past = self.middle.partition_point(|arm| arm.end <= point);
-        self.middle.get(past).map_or(self.last, |arm| arm.variant)
+        let beyond = self.middle.len().saturating_sub(1);
+        let middle = self.middle.get(past.min(beyond)).map_or(last, |arm| arm.variant);
+        let after_first = select_unpredictable(past > beyond, last, middle);
+        select_unpredictable(point < self.first.end, first, after_first)
     }
 }
 

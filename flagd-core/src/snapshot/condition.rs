@@ -5,10 +5,10 @@
 //! another type, makes the test false. Numbers are compared by their value, never after rounding one of them.
 //! This file knows attributes, not rules.
 
+use core::net::IpAddr;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
-use core::net::IpAddr;
 
 use foldhash::fast::FixedState;
 use ipnet::IpNet;
@@ -21,9 +21,6 @@ use crate::time::Timestamp;
 
 use super::version;
 use crate::same::same;
-
-#[cfg(test)]
-mod tests;
 
 /// The name by which the targeting key is an attribute like any other.
 const TARGETING_KEY: &str = "targetingKey";
@@ -177,6 +174,13 @@ impl Test {
     /// Whether the test holds for what was found in a context.
     #[inline]
     pub(super) fn holds(&self, found: Option<Found<'_>>) -> bool {
+        match (self, found) {
+            (Test::Text(operand), Some(Found::Attribute(Attribute::String(text)))) => same(operand, text),
+            _ => self.holds_otherwise(found),
+        }
+    }
+
+    fn holds_otherwise(&self, found: Option<Found<'_>>) -> bool {
         match (self, found) {
             (Test::Exists(wanted), found) => *wanted == found.is_some(),
             (_, None) => false,
@@ -376,3 +380,6 @@ fn version_requirement(text: &str) -> Result<VersionReq, String> {
 fn network(text: &str) -> Result<IpNet, String> {
     read_network(text).ok_or_else(|| format!("`{text}` is no network such as 10.0.0.0/8 or 2001:db8::/32"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ use crate::split::Point;
 use crate::time::Timestamp;
 
 use super::compile::{Condition, Flag, Killed, Requirement, Rule, Segment, Serve, Split};
-use super::condition::{Found, Path};
+use super::condition::{Found, Path, Test};
 use super::explain as say;
 use super::unit::{Buffer, unit};
 use super::{FlagSlot, Reason, Snapshot};
@@ -142,15 +142,26 @@ impl<'r, 's, N: Fn() -> Timestamp, O: Observer> Evaluator<'r, 's, N, O> {
     }
 
     /// `depth` counts segments, not conditions: conditions are as deep as their definition is.
+    #[inline]
     fn condition(&mut self, condition: &'s Condition, depth: u32) -> bool {
         match condition {
-            Condition::Attribute { path, test, described } => {
-                let found = self.find(path);
-                let held = test.holds(found);
-                self.observer.open(|| described.to_string());
-                self.observer.close(|| say::attribute_outcome(path, found, held));
-                held
-            }
+            Condition::Attribute { path, test, described } => self.attribute(path, test, described),
+            _ => self.compound(condition, depth),
+        }
+    }
+
+    #[inline]
+    fn attribute(&mut self, path: &'s Path, test: &'s Test, described: &'s str) -> bool {
+        let found = self.find(path);
+        let held = test.holds(found);
+        self.observer.open(|| described.to_owned());
+        self.observer.close(|| say::attribute_outcome(path, found, held));
+        held
+    }
+
+    fn compound(&mut self, condition: &'s Condition, depth: u32) -> bool {
+        match condition {
+            Condition::Attribute { path, test, described } => self.attribute(path, test, described),
             Condition::All(conditions) => {
                 self.observer.open(say::all);
                 let held = conditions.iter().all(|condition| self.condition(condition, depth));

@@ -4,7 +4,6 @@
 //! `limits`. HTTP/1.1 and HTTP/2 come through the same port. A connection that asks nothing is closed, one too many
 //! is closed before it costs anything.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +20,10 @@ use tower::Service as _;
 
 use crate::limits;
 use crate::metrics::ServerMetrics;
+
+mod gather;
+
+use gather::Gather;
 
 /// The pause after the system refused to give a connection: it has run out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -118,10 +121,11 @@ async fn serve(
             asked.store(true, Ordering::Relaxed);
             request.extensions_mut().insert(Peer(peer));
             let mut router = router.clone();
-            async move { Ok::<_, Infallible>(router.call(request).await?) }
+            async move { router.call(request).await }
         }
     });
-    let mut connection = std::pin::pin!(protocols.serve_connection(TokioIo::new(stream), service));
+    let mut connection =
+        std::pin::pin!(protocols.serve_connection(TokioIo::new(Gather::new(stream)), service));
     let mut handshake = std::pin::pin!(tokio::time::sleep(limits::HANDSHAKE_TIMEOUT));
     let (mut is_new, mut is_closing) = (true, false);
     loop {

@@ -97,7 +97,7 @@ async fn metrics(State(watched): State<Watched>) -> Response {
 
 fn server_metrics(text: &mut Text, watched: &Watched, quota: Option<Quota>) {
     let metrics = &watched.metrics;
-    let rows: [(&str, &str, &str, u64); 5] = [
+    let rows: [(&str, &str, &str, u64); 6] = [
         ("flagd_uptime_seconds", "gauge", "Since the process serves.", watched.started.elapsed().as_secs()),
         ("flagd_connections_open", "gauge", "Connections open now.", metrics.connections_open.get()),
         ("flagd_connections_total", "counter", "Connections taken.", metrics.connections.get()),
@@ -112,6 +112,12 @@ fn server_metrics(text: &mut Text, watched: &Watched, quota: Option<Quota>) {
             "counter",
             "Streams refused at their Hello.",
             metrics.hellos_refused.get(),
+        ),
+        (
+            "flagd_hellos_put_off_total",
+            "counter",
+            "Streams told to come back later because too many came at once.",
+            metrics.hellos_put_off.get(),
         ),
     ];
     for (name, kind, help, value) in rows {

@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::connection::Peer;
+use super::gate::Gate;
 use crate::hub::advance::Shown;
 use crate::hub::environment::Full;
 use crate::hub::resume::{Greeting, greet};
@@ -35,7 +36,7 @@ mod hello;
 const FULL_SEND_MAX: Duration = Duration::from_secs(15);
 /// After so many frames without a look at what the client says it is listened to.
 const FRAMES_PER_LOOK: u32 = 32;
-/// GoAway: come back after this long at the earliest ...
+/// `GoAway`: come back after this long at the earliest ...
 const RETRY_BASE_MS: u64 = 500;
 /// ... and up to this much later, so that not all come back at once.
 const RETRY_SPREAD_MS: u64 = 2_000;
@@ -49,6 +50,7 @@ type FullOnItsWay = Pin<Box<dyn Future<Output = (Full, OwnedSemaphorePermit)> + 
 pub(crate) struct StreamService {
     hub: Arc<Hub>,
     metrics: Arc<ServerMetrics>,
+    gate: Arc<Gate>,
 }
 
 impl StreamService {
@@ -57,7 +59,8 @@ impl StreamService {
         hub: Arc<Hub>,
         metrics: Arc<ServerMetrics>,
     ) -> stream_server::StreamServer<StreamService> {
-        stream_server::StreamServer::new(StreamService { hub, metrics })
+        let gate = Gate::new(limits::HELLOS_PER_SECOND, limits::HELLOS_AT_ONCE, Instant::now());
+        stream_server::StreamServer::new(StreamService { hub, metrics, gate: Arc::new(gate) })
             .max_decoding_message_size(limits::CLIENT_MESSAGE_MAX_BYTES)
             .max_encoding_message_size(limits::SERVER_MESSAGE_MAX_BYTES)
     }
@@ -117,9 +120,14 @@ impl Session {
 }
 
 fn go_away(why: &str) -> Farewell {
+    go_away_for(Duration::ZERO, why)
+}
+
+fn go_away_for(at_least: Duration, why: &str) -> Farewell {
     // Without randomness everybody comes back at once, which the clients' own jitter still spreads.
     let spread = getrandom::u64().map_or(0, |random| random % RETRY_SPREAD_MS);
-    Farewell::Say(frames::go_away(RETRY_BASE_MS + spread, why))
+    let at_least = u64::try_from(at_least.as_millis()).unwrap_or(u64::MAX);
+    Farewell::Say(frames::go_away(at_least.saturating_add(RETRY_BASE_MS + spread), why))
 }
 
 /// Before the Hello.
@@ -139,11 +147,10 @@ impl Waiting {
         };
         let message = match first {
             Ok(Ok(Some(message))) => message.message,
-            Ok(Ok(None)) => return Err(Farewell::Silent),
             Ok(Err(status)) if is_the_clients_fault(&status) => {
                 return Err(self.refuse(RefusedWhy::BadHello, status.message().to_owned()));
             }
-            Ok(Err(_)) => return Err(Farewell::Silent),
+            Ok(Ok(None) | Err(_)) => return Err(Farewell::Silent),
             Err(_) => {
                 let why = format!("no Hello came within {} s", limits::HELLO_TIMEOUT.as_secs());
                 return Err(self.refuse(RefusedWhy::BadHello, why));
@@ -152,6 +159,10 @@ impl Waiting {
         let Some(Message::Hello(hello)) = message else {
             return Err(self.refuse(RefusedWhy::BadHello, "the first message must be Hello".to_owned()));
         };
+        if let Err(wait) = self.service.gate.admit(Instant::now()) {
+            self.service.metrics.hellos_put_off.count();
+            return Err(go_away_for(wait, "too many clients come at once"));
+        }
         let environment = self.environment(&hello).await?;
         let introduction = hello::introduction(&hello, std::mem::take(&mut self.address))
             .map_err(|why| self.refuse(RefusedWhy::BadHello, why))?;
@@ -248,7 +259,7 @@ struct Following {
 enum Event {
     Closing,
     Replaced,
-    Said(Result<Option<ClientMessage>, Status>),
+    Said(Box<Result<Option<ClientMessage>, Status>>),
     Full((Full, OwnedSemaphorePermit)),
     News,
     Quiet,
@@ -318,7 +329,7 @@ impl Following {
             biased;
             _ = self.closing.wait_for(|closing| *closing) => Event::Closing,
             _ = &mut self.replaced => Event::Replaced,
-            message = self.inbound.message() => Event::Said(message),
+            message = self.inbound.message() => Event::Said(Box::new(message)),
             full = ready(&mut self.full) => Event::Full(full),
             // The hub lives longer than its streams; a closed channel would only end the wait.
             _ = self.news.changed(), if !waits_for_full => Event::News,
@@ -331,7 +342,7 @@ impl Following {
             }
             Event::Said(message) => {
                 self.frames_since_look = 0;
-                self.take(message).map(|()| None)
+                self.take(*message).map(|()| None)
             }
             Event::Full((full, permit)) => {
                 self.full = None;

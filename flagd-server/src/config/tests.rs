@@ -4,6 +4,9 @@ use clap::{CommandFactory, Parser};
 
 use super::*;
 
+type Line<'a> = &'a [&'a str];
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
 /// Resolves a command line, environment variables and a file `flagd.toml`.
 fn resolve(line: &[&str], variables: &[(&str, &str)], file: &str) -> Result<Config, String> {
     let typed = Typed::try_parse_from([&["flagd"], line].concat()).map_err(|error| error.to_string())?;
@@ -42,7 +45,7 @@ fn the_command_line_wins_over_the_environment_and_that_over_the_file() {
     let config = &["--config", "flagd.toml"][..];
     let line = &["--config", "flagd.toml", "--listen", "127.0.0.1:1"][..];
     let variable = ("FLAGD_LISTEN", "127.0.0.1:2");
-    let cases: &[(&str, &[&str], &[(&str, &str)], u16)] = &[
+    let cases: &[(&str, Line<'_>, Variables<'_>, u16)] = &[
         ("nothing", &[], &[], 8013),
         ("the file", config, &[], 3),
         ("the file, named by the environment", &[], &[("FLAGD_CONFIG", "flagd.toml")], 3),
@@ -95,7 +98,7 @@ fn every_option_is_known_to_every_place() {
 #[test]
 fn the_store_is_a_file_or_memory() {
     let redb = |path: &str| Ok(StoreChoice::Redb(path.into()));
-    let cases: &[(&str, &[&str], &[(&str, &str)], Result<StoreChoice, &str>)] = &[
+    let cases: &[(&str, Line<'_>, Variables<'_>, Result<StoreChoice, &str>)] = &[
         ("a path", &["--store", "a.redb"], &[], redb("a.redb")),
         ("a path with its kind", &["--store", "redb:a:b"], &[], redb("a:b")),
         ("memory", &["--store", "memory"], &[], Ok(StoreChoice::Memory)),
@@ -112,7 +115,7 @@ fn the_store_is_a_file_or_memory() {
         let found = resolve(line, variables, "").map(|config| config.store);
         match wanted {
             Ok(_) => {
-                assert_eq!(found.as_ref().map_err(String::as_str), wanted.as_ref().map_err(|e| *e), "{case}")
+                assert_eq!(found.as_ref().map_err(String::as_str), wanted.as_ref().map_err(|e| *e), "{case}");
             }
             Err(part) => {
                 let error = found.unwrap_err();
@@ -184,7 +187,7 @@ fn the_help_is_what_help_txt_shows() {
     let mut help = command.render_long_help().to_string();
     for name in ["backup", "restore"] {
         let mut sub = command.find_subcommand_mut(name).unwrap().clone().term_width(100);
-        help += &format!("\n---- flagd {name} --help ----\n{}", sub.render_long_help());
+        help += &["\n---- flagd ", name, " --help ----\n", &sub.render_long_help().to_string()].concat();
     }
     let help: Vec<&str> = help.lines().map(str::trim_end).collect();
     let wanted: Vec<&str> = include_str!("help.txt").lines().collect();

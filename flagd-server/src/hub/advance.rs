@@ -63,10 +63,9 @@ pub(crate) fn head_is(shown: Position, head: Position) -> HeadIs {
     use std::cmp::Ordering::{Equal, Greater, Less};
     match (head.epoch.cmp(&shown.epoch), head.revision.cmp(&shown.revision)) {
         (Greater, _) => HeadIs::Younger,
-        (Less, _) | (Equal, Less) => HeadIs::Cut,
         (Equal, Greater) => HeadIs::Ahead,
         (Equal, Equal) if head.digest == shown.digest => HeadIs::Shown,
-        (Equal, Equal) => HeadIs::Cut,
+        (Less, _) | (Equal, Less | Equal) => HeadIs::Cut,
     }
 }
 
@@ -149,8 +148,8 @@ impl Core {
 pub(crate) async fn compile(
     build: impl FnOnce() -> (Core, Shown) + Send + 'static,
 ) -> Result<(Core, Shown), StoreError> {
-    let built = tokio::task::spawn_blocking(build).await;
-    built.map_err(|error| StoreError::Corrupt(format!("the state could not be compiled: {error}")))
+    let compiled = tokio::task::spawn_blocking(build).await;
+    compiled.map_err(|error| StoreError::Corrupt(format!("the state could not be compiled: {error}")))
 }
 
 #[cfg(test)]

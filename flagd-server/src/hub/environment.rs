@@ -249,7 +249,9 @@ impl Environment {
     pub(crate) fn show_next(&self, shown: Shown, records: Vec<Record>, changes: &[Arc<Change>]) {
         {
             let mut deltas = self.deltas.write().unwrap_or_else(PoisonError::into_inner);
-            records.into_iter().for_each(|record| deltas.push(record));
+            for record in records {
+                deltas.push(record);
+            }
         }
         self.shown.send_replace(Arc::new(shown));
         for change in changes {

@@ -129,10 +129,10 @@ async fn other_story(
     at: Position,
 ) -> Result<Greeting, StoreError> {
     // Who says itself that it cannot reach our digest proves nothing about our history.
-    match report.diverged {
-        true => Ok(Greeting::Full),
-        false => cut(environment, at, "the digest there is another one").await,
+    if report.diverged {
+        return Ok(Greeting::Full);
     }
+    cut(environment, at, "the digest there is another one").await
 }
 
 async fn cut(environment: &Arc<Environment>, at: Position, found: &str) -> Result<Greeting, StoreError> {
@@ -145,10 +145,8 @@ async fn cut(environment: &Arc<Environment>, at: Position, found: &str) -> Resul
         return Ok(Greeting::GoAway("the environment's head is missing"));
     };
     let view = environment.view_at(head, limits::READ_WAIT_MAX).await;
-    match view.state.position().epoch > at.epoch {
-        true => Ok(Greeting::Full),
-        false => Ok(Greeting::GoAway("history was cut a moment ago")),
-    }
+    let is_younger = view.state.position().epoch > at.epoch;
+    Ok(if is_younger { Greeting::Full } else { Greeting::GoAway("history was cut a moment ago") })
 }
 
 /// The digest that history has at a revision; `None` when it does not reach back that far.

@@ -188,7 +188,9 @@ impl Roster {
             }
             keep
         });
-        expired.iter().for_each(|instance| self.forget(*instance));
+        for instance in &expired {
+            self.forget(*instance);
+        }
         expired.len()
     }
 

@@ -51,10 +51,8 @@ pub(crate) fn standing(
     if !reached {
         return missing;
     }
-    match report.refused.iter().any(|(id, _)| target.touched.contains(id)) {
-        true => Standing::Refused,
-        false => Standing::Applied,
-    }
+    let refuses = report.refused.iter().any(|(id, _)| target.touched.contains(id));
+    if refuses { Standing::Refused } else { Standing::Applied }
 }
 
 fn obeys(report: &Report, target: &Target, is_killed: impl Fn(&EntryId) -> bool) -> bool {
@@ -73,10 +71,8 @@ impl Standings {
         if self.clients.is_empty() {
             return Verdict::Nobody;
         }
-        match self.clients.iter().all(|client| client.standing == Standing::Applied) {
-            true => Verdict::Confirmed,
-            false => Verdict::Unconfirmed,
-        }
+        let all = self.clients.iter().all(|client| client.standing == Standing::Applied);
+        if all { Verdict::Confirmed } else { Verdict::Unconfirmed }
     }
 }
 
@@ -119,13 +115,16 @@ mod tests {
         Report { refused: vec![(id, "level 9".to_owned())], ..report(Some(at(5, 9))) }
     }
 
+    /// Name, what the client says, whether it is connected, what the change touched, where the client stands.
+    type Row = (&'static str, Option<Report>, bool, Vec<EntryId>, Standing);
+
     #[test]
     fn the_table_of_the_protocol() {
         use Standing::{Applied, Diverged, Lagging, Lost, Refused};
         const ON: bool = true;
         const OFF: bool = false;
         let change = || vec![flag("a")];
-        let rows: Vec<(&str, Option<Report>, bool, Vec<EntryId>, Standing)> = vec![
+        let rows: Vec<Row> = vec![
             ("at the revision", Some(report(Some(at(5, 9)))), ON, change(), Applied),
             ("past the revision", Some(report(Some(at(5, 12)))), ON, change(), Applied),
             ("younger epoch, lower revision", Some(report(Some(at(6, 1)))), ON, change(), Applied),

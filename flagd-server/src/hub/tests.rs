@@ -15,7 +15,12 @@ use crate::store::log::{NewChange, Origin, Outcome, RosterEntry};
 use crate::store::memory::Memory;
 use crate::store::{Created, Store};
 
-const LONG: Duration = Duration::from_secs(60);
+mod outage;
+
+/// Where a client says that it stands, made of where the log stands.
+type Claim = fn(Position) -> Position;
+
+const LONG: Duration = Duration::from_mins(1);
 
 fn name() -> EnvironmentName {
     EnvironmentName::new("default").unwrap()
@@ -151,7 +156,7 @@ async fn changes_larger_than_everything_become_a_full_state() {
 async fn a_client_from_a_history_that_was_cut_gets_a_younger_epoch() {
     let other_digest = |at: Position| Position { digest: Digest(1), ..at };
     let later = |at: Position| Position { revision: Revision(at.revision.0 + 7), ..at };
-    let rows: [(&str, fn(Position) -> Position); 2] = [("later", later), ("another digest", other_digest)];
+    let rows: [(&str, Claim); 2] = [("later", later), ("another digest", other_digest)];
     for (row, claimed) in rows {
         let log = fresh().await;
         let head = append(&log, "a", true).await;

@@ -223,6 +223,49 @@ async fn from_hello_to_applied() {
 }
 
 #[tokio::test]
+async fn what_an_operator_does_reaches_a_client_and_is_confirmed() {
+    use flagd_proto::admin::admin_client::AdminClient;
+    use flagd_proto::admin::{self, change_request::Operation};
+
+    let server = Running::start(&store()).await;
+    let mut client = Client::hello(&server, hello(1), None).await;
+    client.full().await;
+    client.ack().await;
+    let mut admin = AdminClient::new(server.channel().await);
+    let file = br#"{"flags":{"new-checkout":{"rollout":100}}}"#;
+    let put = admin::Put { file: file.to_vec().into(), mode: admin::PutMode::Create.into() };
+    let kill = admin::FlagNames { flags: vec!["new-checkout".to_owned()] };
+    for operation in [Operation::Put(put), Operation::Kill(kill)] {
+        let request = admin::ChangeRequest {
+            environment: "default".to_owned(),
+            actor: "test".to_owned(),
+            operation: Some(operation),
+            ..admin::ChangeRequest::default()
+        };
+        let answer = admin.change(request).await.unwrap().into_inner();
+        let at = client.delta().await;
+        assert_eq!(at.revision.0, answer.revision);
+        let wait = admin::WaitRequest {
+            environment: "default".to_owned(),
+            revision: answer.revision,
+            timeout_ms: 60_000,
+            ..admin::WaitRequest::default()
+        };
+        let mut progress = admin.wait(wait).await.unwrap().into_inner();
+        let first = progress.message().await.unwrap().unwrap();
+        assert_eq!((first.expected, first.applied, first.missing.len()), (1, 0, 1), "not before it says so");
+        client.ack().await;
+        let mut last = first;
+        while let Some(next) = progress.message().await.unwrap() {
+            last = next;
+        }
+        assert!(last.done);
+        assert_eq!((last.verdict(), last.applied), (admin::WaitVerdict::Confirmed, 1));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_client_that_was_away_catches_up() {
     let server = Running::start(&store()).await;
     let first = server.append(vec![flag("a", true), flag("b", true), flag("c", true), flag("d", true)]).await;
@@ -237,7 +280,7 @@ async fn a_client_that_was_away_catches_up() {
         last = server.append(vec![flag("a", enabled)]).await;
     }
     let environment = server.environment().await;
-    environment.view_at(last, Duration::from_secs(60)).await;
+    environment.view_at(last, Duration::from_mins(1)).await;
     let mut client = Client::hello(&server, hello(2), state).await;
     match client.next().await {
         Message::CatchUp(catch_up) => assert_eq!(catch_up.until, last.revision.0),
@@ -356,7 +399,8 @@ async fn a_change_larger_than_a_message_arrives_whole() {
     let mut client = Client::hello(&server, hello(1), None).await;
     client.full().await;
     let kind = EntryKind::from_number(99);
-    let writes = (0..5).map(|n| EntryWrite::set(EntryId::new(kind, &format!("e{n}")), vec![b'x'; 500_000])).collect();
+    let writes =
+        (0..5).map(|n| EntryWrite::set(EntryId::new(kind, &format!("e{n}")), vec![b'x'; 500_000])).collect();
     let at = server.append(writes).await;
     let mut whole: Option<stream::Delta> = None;
     loop {
@@ -402,7 +446,10 @@ async fn the_endpoints_for_machines() {
         assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
     }
     let nothing = server.get("/nothing").await;
-    assert!(nothing.starts_with("HTTP/1.1 404") && nothing.ends_with("there is nothing at /nothing\n"), "{nothing}");
+    assert!(
+        nothing.starts_with("HTTP/1.1 404") && nothing.ends_with("there is nothing at /nothing\n"),
+        "{nothing}"
+    );
     server.stop().await;
 }
 
@@ -427,7 +474,8 @@ async fn health_and_reflection_name_the_services() {
     let server = Running::start(&store()).await;
     let mut health = HealthClient::new(server.channel().await);
     for service in health_names() {
-        let told = health.check(HealthCheckRequest { service: service.to_owned() }).await.unwrap().into_inner();
+        let told =
+            health.check(HealthCheckRequest { service: service.to_owned() }).await.unwrap().into_inner();
         assert_eq!(told.status(), Told::Serving, "{service}");
     }
     let request = ServerReflectionRequest {
@@ -435,8 +483,10 @@ async fn health_and_reflection_name_the_services() {
         message_request: Some(MessageRequest::ListServices(String::new())),
     };
     let mut reflection = ServerReflectionClient::new(server.channel().await);
-    let mut answers = reflection.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
-    let Some(MessageResponse::ListServicesResponse(list)) = answers.message().await.unwrap().unwrap().message_response
+    let mut answers =
+        reflection.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
+    let Some(MessageResponse::ListServicesResponse(list)) =
+        answers.message().await.unwrap().unwrap().message_response
     else {
         panic!("a list of services")
     };

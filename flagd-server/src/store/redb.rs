@@ -32,6 +32,7 @@ mod open;
 
 pub(super) use import::Part;
 pub use open::OpenError;
+pub(super) use open::{folder_of, sync_folder};
 
 /// The layout of the file; another number is another layout.
 const FORMAT: u64 = 1;
@@ -102,8 +103,15 @@ impl Redb {
     /// # Errors
     /// [`OpenError`], which names the file and says what to do.
     pub fn create(path: &Path, limit_bytes: u64) -> Result<Redb, OpenError> {
-        open::make_parent(path)?;
-        Redb::with(path, limit_bytes, open::writer(path, open::Missing::Create))
+        let is_new = !path.exists();
+        if is_new {
+            open::make_parent(path)?;
+        }
+        let store = Redb::with(path, limit_bytes, open::writer(path, open::Missing::Create))?;
+        if is_new {
+            open::keep_name(path)?;
+        }
+        Ok(store)
     }
 
     /// Opens a file that must exist.

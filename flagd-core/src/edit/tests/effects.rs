@@ -223,3 +223,18 @@ fn touched_flags_are_those_whose_entries_are_written() {
         .map(|kind| EntryWrite::remove(EntryId::new(kind, &format!("k{}", kind.number()))));
     assert_eq!(touched_flags(&writes).iter().map(|key| &**key).collect::<Vec<_>>(), ["k1", "k3", "k4"]);
 }
+
+#[test]
+fn a_flag_that_changes_with_what_it_requires_may_do_anything() {
+    let mut world = World::of(
+        r#""a": {"rollout": 5}, "b": {"otherwise": "on", "requires": [{"flag": "a", "serves": ["on"]}]}"#,
+    );
+    let plan = world.put(r#""a": {"rollout": 9}, "b": {"owner": "x", "otherwise": "on", "requires": [{"flag": "a", "serves": ["on"]}]}"#);
+    assert_eq!(
+        effects(&plan),
+        [
+            "a OnlyAdds: otherwise: on 5 % -> 9 %, only adds (4 % of its units)",
+            "b Unknown: `a`, which it requires, changes too",
+        ]
+    );
+}

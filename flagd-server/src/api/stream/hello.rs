@@ -91,20 +91,14 @@ fn position(state: &ClientState) -> Result<Option<flagd_core::revision::Position
 /// The sentence for a client of an environment that is not there.
 pub(super) fn unknown_environment(wanted: &str, names: &[&str], guess: Option<&str>) -> String {
     let wanted: String = wanted.chars().take(128).collect();
-    let mut sentence = format!("there is no environment `{wanted}` on this server");
-    if let Some(guess) = guess {
-        sentence.push_str(&format!(" (did you mean `{guess}`?)"));
-    }
-    if names.is_empty() {
-        return sentence + "; it has none";
-    }
+    let guess = guess.map(|guess| format!(" (did you mean `{guess}`?)")).unwrap_or_default();
     let listed: Vec<String> = names.iter().take(NAMES_MAX).map(|name| format!("`{name}`")).collect();
-    sentence.push_str("; it has ");
-    sentence.push_str(&listed.join(", "));
-    if names.len() > NAMES_MAX {
-        sentence.push_str(&format!(" and {} more", names.len() - NAMES_MAX));
-    }
-    sentence
+    let there = match names.len().checked_sub(NAMES_MAX) {
+        _ if names.is_empty() => "none".to_owned(),
+        None | Some(0) => listed.join(", "),
+        Some(more) => format!("{} and {more} more", listed.join(", ")),
+    };
+    format!("there is no environment `{wanted}` on this server{guess}; it has {there}")
 }
 
 #[cfg(test)]

@@ -119,8 +119,11 @@ impl Session {
 
     /// `server_name` is the server's own name for itself, `address` where it was reached.
     fn header(&self, server_name: &str, address: &str) -> Header {
-        let server = if server_name.is_empty() { address } else { server_name };
-        Header { environment: self.environment.clone(), server: server.to_owned() }
+        Header {
+            environment: self.environment.clone(),
+            server: address.to_owned(),
+            server_name: server_name.to_owned(),
+        }
     }
 
     /// What a command to copy needs at its end to mean the same environment.

@@ -28,8 +28,10 @@ mod table;
 pub(crate) struct Header {
     /// The environment that was asked about.
     pub environment: String,
-    /// The server's name for itself, else its address.
+    /// Where the server was reached.
     pub server: String,
+    /// Its name for itself; empty when it did not answer.
+    pub server_name: String,
 }
 
 /// What a verb found out or did.
@@ -70,8 +72,18 @@ pub(crate) struct Changed {
     pub response: ChangeResponse,
     /// What is known about the clients; `None` when nobody waited.
     pub waited: Option<Waited>,
-    /// Appended to the command that undoes the change, so that it means the same environment.
+    /// Appended to the commands that undo the change, so that they mean the same environment.
     pub undo_suffix: String,
+}
+
+impl Changed {
+    /// The command that undoes the change; `None` when there is none.
+    fn undo(&self) -> Option<String> {
+        let undo = &self.response.undo;
+        let commands: Vec<String> =
+            undo.split(" && ").map(|command| format!("{command}{}", self.undo_suffix)).collect();
+        (self.response.recorded && !undo.is_empty()).then(|| commands.join(" && "))
+    }
 }
 
 /// `environment use`.
@@ -96,6 +108,8 @@ pub(crate) struct Checked {
     pub problems: Vec<FileProblem>,
     /// What deserves a second look.
     pub warnings: Vec<FileProblem>,
+    /// How to go on, where that can be guessed.
+    pub hint: Option<&'static str>,
 }
 
 /// What decides how a table looks, besides its content.
@@ -214,7 +228,8 @@ impl Printer {
 
     /// Shows how far the clients are: in place on a terminal, as lines elsewhere.
     pub(crate) fn progress(&self, progress: &WaitProgress) {
-        if progress.done || self.format == OutputFormat::Json {
+        let nothing_to_tell = progress.done || progress.expected == 0 && !std::io::stderr().is_terminal();
+        if nothing_to_tell || self.format == OutputFormat::Json {
             return;
         }
         let Ok(mut state) = self.progress.lock() else { return };
@@ -248,7 +263,9 @@ impl Printer {
         self.close_progress();
         match self.format {
             OutputFormat::Table => {
-                let begin = header.map(table::header).unwrap_or_default();
+                // What was not agreed to has been shown just before, with its header.
+                let shown = matches!(failure, Failure::NotAgreed(_));
+                let begin = header.filter(|_| !shown).map(table::header).unwrap_or_default();
                 err(&format!("{begin}{}", table::failure(failure, &look(std::io::stderr().is_terminal()))));
             }
             OutputFormat::Json => {

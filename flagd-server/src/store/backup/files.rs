@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::BackupError;
+use crate::store::redb::{folder_of, sync_folder};
 
 fn refused(path: &Path) -> impl FnOnce(std::io::Error) -> BackupError {
     let path = path.to_owned();
@@ -53,9 +54,6 @@ impl Drop for Unfinished {
 
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), BackupError> {
     fs::rename(from, to).map_err(refused(from))?;
-    let folder = match to.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(refused(folder))
+    let folder = folder_of(to);
+    sync_folder(folder).map_err(refused(folder))
 }

@@ -91,6 +91,21 @@ impl Log {
         Ok(entries.into_iter().map(|(id, entry)| (id, entry.bytes)).collect())
     }
 
+    /// Remembers what a source has applied although nothing had to be changed for it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remember_source(
+        &self,
+        environment: &EnvironmentName,
+        source: &str,
+        revision: Revision,
+        base: &BTreeMap<EntryId, Arc<[u8]>>,
+    ) -> Result<(), StoreError> {
+        let record = self.source_record(environment, source, revision, base).await?;
+        self.store.put_records(environment, vec![record]).await
+    }
+
     /// Writes what a source has applied into blobs; the record that names them goes into the append.
     pub(super) async fn source_record(
         &self,

@@ -88,12 +88,28 @@ pub(super) fn reader(path: &Path) -> Opener {
 
 /// Makes the folder that the file is to stand in.
 pub(super) fn make_parent(path: &Path) -> Result<(), OpenError> {
+    std::fs::create_dir_all(folder_of(path)).map_err(|source| OpenError::Io { path: path.to_owned(), source })
+}
+
+/// Makes the names of a new file and of its new folder last: a crash right after the first change must not lose the
+/// file that the change is in.
+pub(super) fn keep_name(path: &Path) -> Result<(), OpenError> {
+    let folder = folder_of(path);
+    let kept = sync_folder(folder).and_then(|()| sync_folder(folder_of(folder)));
+    kept.map_err(|source| OpenError::Io { path: path.to_owned(), source })
+}
+
+/// The folder that a path is in.
+pub(in crate::store) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => {
-            std::fs::create_dir_all(folder).map_err(|source| OpenError::Io { path: path.to_owned(), source })
-        }
-        _ => Ok(()),
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
     }
+}
+
+/// Brings the names in a folder to the disk.
+pub(in crate::store) fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
 }
 
 pub(super) fn open(path: &Path, opener: &Opener) -> Result<Handle, OpenError> {

@@ -8,7 +8,7 @@ use super::{Session, entry_name, section};
 use crate::args::{ExportArgs, GetArgs};
 use crate::connect::{Answered, Client, detail_of};
 use crate::error::{Exit, Failure, Tried};
-use crate::file::{self, Section};
+use crate::file::{self, Section, Tree};
 
 /// One definition; of now when the revision is 0.
 pub(super) async fn fetch(
@@ -139,8 +139,8 @@ async fn collect(mut stream: Streaming<ExportPart>, address: &str) -> Result<Exp
     }
     exported.text =
         String::from_utf8(bytes).map_err(|_| Failure::Local("the server's export is no text".into()))?;
-    if !exported.text.ends_with('\n') {
-        exported.text.push('\n');
-    }
+    let tree = Tree::parse(&exported.text)
+        .map_err(|why| Failure::Local(format!("the server's export is no JSON: {why}")))?;
+    exported.text = tree.to_pretty_json();
     Ok(exported)
 }

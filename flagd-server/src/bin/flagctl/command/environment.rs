@@ -37,11 +37,11 @@ pub(super) async fn choose(session: &Session, name: &str) -> Result<Exit, Failur
     let answered = session.ask(ListEnvironmentsRequest {}, rpc).await.ok();
     let known =
         answered.as_ref().map(|answered| answered.answer.environments.iter().any(|one| one.name == name));
-    let server = answered.map_or_else(
-        || session.servers.first_name().to_owned(),
-        |answered| session.header(&answered.answer.server, &answered.server).server,
-    );
-    let header = Header { environment: name.to_owned(), server };
+    let (server_name, address) = match &answered {
+        Some(answered) => (answered.answer.server.as_str(), answered.server.as_str()),
+        None => ("", session.servers.first_name()),
+    };
+    let header = Header { environment: name.to_owned(), ..session.header(server_name, address) };
     let chosen = ChosenEnvironment { stored_in: path.display().to_string(), known };
     session.printer.answer(&header, &Answer::EnvironmentChosen(chosen))?;
     Ok(Exit::Fine)

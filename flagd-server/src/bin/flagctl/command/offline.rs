@@ -79,6 +79,9 @@ fn check_files(files: &Files, partial: bool) -> Checked {
         let segments: BTreeMap<_, _> = together.0.segments.iter().collect();
         let problems = check_references(&flags, &segments, &together);
         checked.problems = problems.into_iter().map(|problem| files.locate(problem)).collect();
+        checked.hint = (!checked.problems.is_empty()).then_some(
+            "if the files are only a part of the environment, `--partial` does not follow references",
+        );
     }
     checked
 }

@@ -86,6 +86,9 @@ fn with_header(header: Option<&Header>, body: Value) -> Value {
     if let Some(header) = header {
         members.insert("environment".into(), json!(header.environment));
         members.insert("server".into(), json!(header.server));
+        if !header.server_name.is_empty() {
+            members.insert("serverName".into(), json!(header.server_name));
+        }
     }
     if let Value::Object(body) = body {
         members.extend(body);
@@ -136,8 +139,6 @@ fn id(id: Option<&stream::EntryId>) -> Value {
 
 fn change(changed: &Changed) -> Value {
     let response = &changed.response;
-    let undo =
-        Some(format!("{}{}", response.undo, changed.undo_suffix)).filter(|_| !response.undo.is_empty());
     json!({
         "operation": response.operation,
         "recorded": response.recorded,
@@ -150,7 +151,7 @@ fn change(changed: &Changed) -> Value {
         "consequences": list(&response.consequences, consequence),
         "notes": list(&response.notes, note),
         "drift": list(&response.drift, drift),
-        "undo": undo,
+        "undo": changed.undo(),
         "wait": changed.waited.as_ref().map(waited),
     })
 }
@@ -350,6 +351,7 @@ fn checked(checked: &Checked) -> Value {
         "segments": checked.segments,
         "problems": list(&checked.problems, file_problem),
         "warnings": list(&checked.warnings, file_problem),
+        "hint": checked.hint,
     })
 }
 

@@ -15,7 +15,7 @@ fn look() -> Look {
 }
 
 fn header() -> Header {
-    Header { environment: "default".into(), server: "127.0.0.1:8013".into() }
+    Header { environment: "default".into(), server: "127.0.0.1:8013".into(), server_name: "a".into() }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "messages are optional fields of messages")]
@@ -103,6 +103,7 @@ fn killed() -> ChangeResponse {
         notes: vec![
             note(Severity::Missing, "no flag `new-chekout`; did you mean `new-checkout`?"),
             note(Severity::Warning, "nobody has opened it since \u{1b}[2J"),
+            note(Severity::Warning, "`old-basket` comes on: its requirement is told by this note alone"),
         ],
         undo: "flagctl revive new-checkout".into(),
         movement: Movement::OnlyRemoves.into(),
@@ -197,7 +198,11 @@ fn changes() -> Vec<(&'static str, Answer)> {
         ..ramped()
     };
     let elsewhere = Answer::Change(Box::new(Changed {
-        response: ChangeResponse { repeated_answer: true, ..ramped() },
+        response: ChangeResponse {
+            repeated_answer: true,
+            undo: "flagctl archive a && flagctl archive b".into(),
+            ..ramped()
+        },
         waited: None,
         undo_suffix: " --environment staging".into(),
     }));
@@ -345,6 +350,7 @@ fn reads() -> Vec<(&'static str, Answer)> {
     let warning = Problem::new("flags.a.rules[1]", "can never be reached");
     let found = |file: &str, problem| vec![FileProblem { file: file.into(), problem }];
     let checked = Checked {
+        hint: Some("a hint"),
         files: 2,
         flags: 1,
         segments: 1,

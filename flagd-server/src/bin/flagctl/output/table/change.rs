@@ -16,8 +16,8 @@ use crate::wait::Waited;
 
 use super::{Tone, clean, clean_lines, count, paint, short};
 
-/// More entries than this are only counted.
-const ENTRIES_SHOWN: usize = 20;
+/// More entries than this are not listed.
+const ENTRIES_SHOWN: usize = 10;
 /// More clients than this are only counted.
 const CLIENTS_SHOWN: usize = 10;
 /// Longest value in a list of differences.
@@ -33,8 +33,9 @@ pub(super) fn changed(changed: &Changed, look: &Look) -> String {
     for entry in response.touched.iter().take(ENTRIES_SHOWN) {
         touched(&mut text, entry);
     }
-    if let Some(more @ 1..) = response.touched.len().checked_sub(ENTRIES_SHOWN) {
-        let _ = writeln!(text, "  ... and {more} more entries");
+    // Not counted: the server lists only the first of many.
+    if response.touched.len() > ENTRIES_SHOWN {
+        text.push_str("  ... and more\n");
     }
     if let Some(movement) = movement(response.movement()).filter(|_| !response.touched.is_empty()) {
         let _ = writeln!(text, "  users: {movement}");
@@ -42,10 +43,11 @@ pub(super) fn changed(changed: &Changed, look: &Look) -> String {
     for effect in response.effects.iter().take(ENTRIES_SHOWN) {
         let _ = writeln!(text, "    {}: {}", clean(&effect.flag), clean(&effect.summary));
     }
-    if let Some(more @ 1..) = response.effects.len().checked_sub(ENTRIES_SHOWN) {
-        let _ = writeln!(text, "    ... and {more} more flags");
+    if response.effects.len() > ENTRIES_SHOWN {
+        text.push_str("    ... and more\n");
     }
-    for one in &response.consequences {
+    let told = |one: &&Consequence| response.notes.iter().any(|note| tells(note, one));
+    for one in response.consequences.iter().filter(|one| !told(one)) {
         consequence(&mut text, one, look);
     }
     for one in &response.drift {
@@ -54,8 +56,8 @@ pub(super) fn changed(changed: &Changed, look: &Look) -> String {
     for one in &response.notes {
         note(&mut text, one, look);
     }
-    if !response.undo.is_empty() && response.recorded {
-        let _ = writeln!(text, "  undo: {}{}", clean(&response.undo), clean(&changed.undo_suffix));
+    if let Some(undo) = changed.undo() {
+        let _ = writeln!(text, "  undo: {}", clean(&undo));
     }
     if let Some(one) = &changed.waited {
         text.push_str(&waited(one, look));
@@ -87,8 +89,8 @@ pub(super) fn touched(text: &mut String, touched: &TouchedEntry) {
         (false, before) => format!("was revision {before}"),
     };
     let _ = writeln!(text, "  {name} ({what})");
-    // Everything about an entry that was not there is new: it says nothing to list it.
-    if touched.previous_revision > 0 {
+    // Of an entry that was not there everything is new, of one that is gone everything is old: no news in a list.
+    if touched.previous_revision > 0 && !touched.removed {
         for one in &touched.differences {
             difference(text, one);
         }
@@ -111,6 +113,12 @@ fn movement(movement: Movement) -> Option<&'static str> {
         Movement::Moves => Some("moves: users pass between variants"),
         Movement::Unknown => Some("conditions changed: who is affected depends on the users"),
     }
+}
+
+/// Whether a note says the same about the flag, and perhaps more.
+fn tells(note: &Note, one: &Consequence) -> bool {
+    let rest = note.text.strip_prefix(&format!("`{}` ", one.flag));
+    rest.is_some_and(|rest| rest.starts_with("goes off") || rest.starts_with("comes on"))
 }
 
 fn consequence(text: &mut String, one: &Consequence, look: &Look) {
@@ -345,7 +353,8 @@ fn refusal(text: &mut String, detail: &ErrorDetail, look: &Look) {
         }
     }
     for one in &detail.field_conflicts {
-        drift(text, one, "changed on both sides");
+        // Without a base nobody can tell who changed it.
+        drift(text, one, if one.base.is_some() { "changed on both sides" } else { "differs" });
     }
     for client in detail.clients.iter().take(CLIENTS_SHOWN) {
         let _ = writeln!(text, "  {} understands level {}", client_name(client), client.level);

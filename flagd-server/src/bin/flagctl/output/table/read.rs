@@ -40,7 +40,8 @@ fn staleness(view_age_ms: u64, look: &Look) -> String {
 
 pub(super) fn status(status: &StatusResponse, look: &Look) -> String {
     let (version, store) = (clean(&status.version), clean(&status.store));
-    let mut text = format!("flagd {version}, store {store}, up {}\n", time::length(status.uptime_ms));
+    let (name, up) = (clean(&status.server), time::length(status.uptime_ms));
+    let mut text = format!("flagd {version} `{name}`, store {store}, up {up}\n");
     for one in &status.environments {
         text.push('\n');
         environment_status(&mut text, one, look);
@@ -395,5 +396,8 @@ pub(super) fn checked(checked: &Checked, look: &Look) -> String {
         }
     }
     .ok();
+    if let Some(hint) = checked.hint {
+        let _ = writeln!(text, "hint: {hint}");
+    }
     text
 }

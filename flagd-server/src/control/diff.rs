@@ -1,0 +1,66 @@
+//! What differs between two revisions, or between two environments.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use flagd_core::entry::{EntryId, EntryWrite};
+use flagd_core::revision::Revision;
+use flagd_core::state::State;
+use flagd_proto::admin::{DiffRequest, DiffResponse, TouchedEntry};
+
+use super::answer::{Compared, touched_entry};
+use super::request::Name;
+use super::{Control, ControlError};
+
+impl Control {
+    /// The entries that differ.
+    ///
+    /// # Errors
+    /// [`ControlError::NoSuchRevision`], or what the store says.
+    pub async fn diff(&self, request: DiffRequest) -> Result<DiffResponse, ControlError> {
+        let name = request.name.as_ref().map(Name::from_wire).transpose()?;
+        let to_fresh = self.fresh(&request.environment).await?;
+        let to = self.state_at(&to_fresh, request.to_revision).await?;
+        let other =
+            Some(&request.from_environment).filter(|name| !name.is_empty() && **name != request.environment);
+        let from = match other {
+            Some(name) => {
+                let fresh = self.fresh(name).await?;
+                self.state_at(&fresh, request.from_revision).await?
+            }
+            // In one history 0 is the empty beginning, which every history has.
+            None if request.from_revision == 0 => {
+                Arc::new(State::empty(to.environment().clone(), to_fresh.position().epoch))
+            }
+            None => self.past_state(&to_fresh, Revision(request.from_revision)).await?,
+        };
+        let (from_revision, to_revision) = (from.revision().0, to.revision().0);
+        let entries = tokio::task::spawn_blocking(move || differing(&from, &to, name.as_ref()))
+            .await
+            .map_err(|error| ControlError::Internal(format!("comparing failed: {error}")))?;
+        Ok(DiffResponse { entries, from_revision, to_revision, server: self.server.clone() })
+    }
+}
+
+/// The entries that differ, of one name or of all.
+pub(super) fn differing(from: &State, to: &State, name: Option<&Name>) -> Vec<TouchedEntry> {
+    let of_name = |id: &EntryId| match name {
+        None => true,
+        Some(name @ Name::Flag(key)) => {
+            *id == name.entry() || *id == name.tombstone() || *id == EntryId::kill(key)
+        }
+        Some(name @ Name::Segment(_)) => *id == name.entry() || *id == name.tombstone(),
+    };
+    let ids: BTreeSet<&EntryId> =
+        from.entries().chain(to.entries()).map(|(id, _)| id).filter(|id| of_name(id)).collect();
+    let touched = |id: &EntryId| {
+        let (before, after) = (from.get(id), to.get(id));
+        if before.map(|entry| &entry.bytes) == after.map(|entry| &entry.bytes) {
+            return None;
+        }
+        let write = EntryWrite { id: id.clone(), bytes: after.map(|entry| Arc::clone(&entry.bytes)) };
+        let previous = before.map_or(Revision::ZERO, |entry| entry.revision);
+        Some(touched_entry(&write, previous, before.map(|entry| &*entry.bytes), Compared::Yes))
+    };
+    ids.into_iter().filter_map(touched).collect()
+}

@@ -1,0 +1,190 @@
+//! Brings a wish what only the log knows: what a source applied last, what an entry was before.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flagd_core::edit::{
+    Choice, Edit, EditError, Note, RollbackError, Severity, Version, changed_since, choose_rollback,
+};
+use flagd_core::entry::{EntryId, EntryWrite, StoredEntry};
+use flagd_core::key::{FlagKey, SegmentKey};
+use flagd_core::problem::nearest;
+use flagd_core::revision::Revision;
+use flagd_core::state::State;
+use flagd_core::time::Timestamp;
+use flagd_proto::admin;
+
+use super::history::{Details, describe};
+use super::request::{Name, Operation, Wish};
+use super::{Control, ControlError};
+use crate::store::log::Change;
+
+/// How many versions of an entry a rollback looks at, from the newest back.
+const VERSIONS_MAX: usize = 200;
+
+/// A wish with everything that its planning needs.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    pub(super) edit: Edit,
+    /// What the choice of a rollback has to say.
+    pub(super) notes: Vec<Note>,
+    /// What the source of an `apply` is known to have applied.
+    pub(super) base: BTreeMap<EntryId, Arc<[u8]>>,
+}
+
+impl Wanted {
+    fn plain(edit: Edit) -> Wanted {
+        Wanted { edit, notes: Vec::new(), base: BTreeMap::new() }
+    }
+}
+
+impl Control {
+    /// The edit that a wish means for a state.
+    pub(super) async fn wanted(&self, wish: &Wish, state: &State) -> Result<Wanted, ControlError> {
+        let edit = match wish.operation.clone() {
+            Operation::Put { file, mode } => Edit::Put { file, mode },
+            Operation::Apply { file, source, take } => {
+                let base = self.hub.log().source_base(&wish.environment, &source).await?;
+                let edit = Edit::Apply { file, base: base.clone(), take };
+                return Ok(Wanted { edit, notes: Vec::new(), base });
+            }
+            Operation::Rollback { flags, segments, to } => {
+                return self.rollback(wish, state, &flags, &segments, to).await;
+            }
+            Operation::Enable(flag) => Edit::Enable(flag),
+            Operation::Disable(flag) => Edit::Disable(flag),
+            Operation::Ramp { flag, variant, share, place, from } => {
+                Edit::Ramp { flag, variant, share, place, from }
+            }
+            Operation::Kill(flags) => Edit::Kill(flags),
+            Operation::Revive(flags) => Edit::Revive(flags),
+            Operation::SegmentAdd { segment, units, list } => Edit::SegmentAdd { segment, units, list },
+            Operation::SegmentRemove { segment, units, list } => Edit::SegmentRemove { segment, units, list },
+            Operation::Archive(Name::Flag(flag)) => Edit::Archive(flag),
+            Operation::Archive(Name::Segment(segment)) => Edit::ArchiveSegment(segment),
+            Operation::Unarchive(Name::Flag(flag)) => Edit::Unarchive(flag),
+            Operation::Unarchive(Name::Segment(segment)) => Edit::UnarchiveSegment(segment),
+        };
+        Ok(Wanted::plain(edit))
+    }
+
+    async fn rollback(
+        &self,
+        wish: &Wish,
+        state: &State,
+        flags: &[FlagKey],
+        segments: &[SegmentKey],
+        to: Option<Revision>,
+    ) -> Result<Wanted, ControlError> {
+        let flags = flags.iter().cloned().map(Name::Flag);
+        let names: Vec<Name> = flags.chain(segments.iter().cloned().map(Name::Segment)).collect();
+        let mut entries = Vec::new();
+        let mut notes = Vec::new();
+        for name in &names {
+            let choice = self.choose(wish, state, name, to).await?;
+            notes.extend(rollback_notes(state, &name.entry(), &choice, &names));
+            entries.push((name.entry(), choice.bytes));
+        }
+        Ok(Wanted { edit: Edit::Restore { entries }, notes, base: BTreeMap::new() })
+    }
+
+    async fn choose(
+        &self,
+        wish: &Wish,
+        state: &State,
+        name: &Name,
+        to: Option<Revision>,
+    ) -> Result<Choice, ControlError> {
+        let id = name.entry();
+        let stored = state.get(&id).or_else(|| state.get(&name.tombstone()));
+        let Some(stored) = stored else {
+            let keys = state.entries_of(id.kind).map(|(id, _)| &*id.key);
+            let nearest = nearest(&id.key, keys).map(ToOwned::to_owned).into_iter().collect();
+            return Err(EditError::Unknown { id, nearest }.into());
+        };
+        let changes = self.versions(wish, &id, stored.revision, to).await?;
+        let versions: Vec<Version> = changes.iter().filter_map(|change| version(change, &id)).collect();
+        match choose_rollback(&versions, to) {
+            Ok(choice) => Ok(choice),
+            Err(error @ RollbackError::AfterRollback { .. }) => Err(ControlError::ChooseRevision {
+                candidates: candidates(&error, &changes, &id),
+                message: format!("{id}: {error}"),
+            }),
+            Err(error) => Err(EditError::Refused(format!("{id}: {error}")).into()),
+        }
+    }
+
+    /// The changes that altered an entry, the oldest first, from the one at `newest` back.
+    async fn versions(
+        &self,
+        wish: &Wish,
+        id: &EntryId,
+        newest: Revision,
+        to: Option<Revision>,
+    ) -> Result<Vec<Change>, ControlError> {
+        let mut changes = Vec::new();
+        let mut next = newest;
+        while next > Revision::ZERO && changes.len() < VERSIONS_MAX {
+            let Some(change) = self.hub.log().change(&wish.environment, next).await? else { break };
+            let reached = to.is_some_and(|to| change.revision <= to);
+            let previous = touched(&change, id).map(|(_, previous)| *previous);
+            changes.push(change);
+            match previous {
+                Some(previous) if !reached && previous < next => next = previous,
+                _ => break,
+            }
+        }
+        changes.reverse();
+        Ok(changes)
+    }
+}
+
+/// What a change did to an entry.
+pub(super) fn touched<'c>(change: &'c Change, id: &EntryId) -> Option<&'c (EntryWrite, Revision)> {
+    change.entries.iter().find(|(write, _)| write.id == *id)
+}
+
+fn version(change: &Change, id: &EntryId) -> Option<Version> {
+    let (write, _) = touched(change, id)?;
+    Some(Version {
+        revision: change.revision,
+        bytes_after: write.bytes.clone(),
+        operation: change.origin.verb.clone(),
+        time: Timestamp::from_millis(i64::try_from(change.time_ms).unwrap_or(i64::MAX)),
+        actor: change.origin.actor.clone(),
+    })
+}
+
+fn candidates(error: &RollbackError, changes: &[Change], id: &EntryId) -> Vec<admin::HistoryChange> {
+    let RollbackError::AfterRollback { candidates, .. } = error else { return Vec::new() };
+    let change = |revision| changes.iter().find(|change| change.revision == revision);
+    let only = |other: &EntryId| other == id;
+    candidates
+        .iter()
+        .filter_map(|version| change(version.revision))
+        .map(|c| describe(c, &only, &Details::default()))
+        .collect()
+}
+
+/// What the operator should know about the definition that comes back.
+fn rollback_notes(state: &State, id: &EntryId, choice: &Choice, put_back: &[Name]) -> Vec<Note> {
+    let note = |severity, text| Note { severity, about: Some(id.clone()), text };
+    let mut notes =
+        vec![note(Severity::Info, format!("{id} goes back to what revision {} wrote", choice.written))];
+    let Some(bytes) = &choice.bytes else { return notes };
+    let lookup = |id: &EntryId| -> Option<&StoredEntry> { state.get(id) };
+    for used in changed_since(id, bytes, choice.written, lookup) {
+        if put_back.iter().any(|name| name.entry() == used.id) {
+            continue;
+        }
+        let text = match used.revision {
+            Some(revision) => format!(
+                "it uses {}, which has changed since (revision {revision}) and is not put back",
+                used.id
+            ),
+            None => format!("it uses {}, which is gone", used.id),
+        };
+        notes.push(note(Severity::Warning, text));
+    }
+    notes
+}
