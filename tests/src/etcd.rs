@@ -18,7 +18,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a member may take to answer.
-const READY_MAX: Duration = Duration::from_secs(60);
+const READY_MAX: Duration = Duration::from_mins(1);
 /// How often a start is tried: between finding a free port and using it, somebody else may take it.
 const STARTS_MAX: u32 = 5;
 

@@ -128,7 +128,7 @@ impl Etcd {
                 (Ok(version), None) => tracing::info!(endpoint = %address, %version, "etcd"),
                 (Ok(_), Some(warning)) => tracing::warn!(endpoint = %address, "{warning}"),
                 (Err(error), _) => {
-                    tracing::warn!(endpoint = %address, %error, "an etcd endpoint does not answer")
+                    tracing::warn!(endpoint = %address, %error, "an etcd endpoint does not answer");
                 }
             }
         }

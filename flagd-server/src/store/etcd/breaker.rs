@@ -99,9 +99,14 @@ mod tests {
     }
     use Event::{Fail, Succeed};
 
+    /// Its name, the number of endpoints, what happened, when it is asked, the order then.
+    type OrderCase<'a> = (&'a str, usize, &'a [Event], u64, &'a [usize]);
+    /// Its name, the number of endpoints, what happened, where the last watch failed, where the next one goes.
+    type WatchCase<'a> = (&'a str, usize, &'a [Event], Option<usize>, usize);
+
     #[test]
     fn the_order_follows_what_happened() {
-        let cases: &[(&str, usize, &[Event], u64, &[usize])] = &[
+        let cases: &[OrderCase<'_>] = &[
             ("nothing happened", 3, &[], 0, &[0, 1, 2]),
             ("the one that answered goes on answering", 3, &[Succeed(1)], 0, &[1, 2, 0]),
             ("a failure sends it to the end", 3, &[Fail(0, 0)], 0, &[1, 2, 0]),
@@ -154,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_watch_goes_where_there_is_least_against_it() {
-        let cases: &[(&str, usize, &[Event], Option<usize>, usize)] = &[
+        let cases: &[WatchCase<'_>] = &[
             ("beside the one that answers", 3, &[], None, 1),
             ("away from where it failed", 3, &[], Some(1), 2),
             ("away from an open one", 3, &[Fail(1, 0)], None, 2),

@@ -14,8 +14,8 @@ fn write(folder: &Path, name: &str, text: &str) -> std::path::PathBuf {
     path
 }
 
-fn user(folder: &Path, file: &str, password: &str) -> Option<User> {
-    Some(User { name: "flagd".to_owned(), password_file: write(folder, file, &format!("{password}\n")) })
+fn user(folder: &Path, file: &str, password: &str) -> User {
+    User { name: "flagd".to_owned(), password_file: write(folder, file, &format!("{password}\n")) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,7 +24,8 @@ async fn a_user_is_signed_in_and_signed_in_again() {
     let config = config(&cluster.endpoints());
     cluster.enable_users("of-root", PASSWORD, &format!("/{}/", config.prefix));
     let folder = tempfile::tempdir().unwrap();
-    let store = Arc::new(Etcd::new(EtcdConfig { user: user(folder.path(), "password", PASSWORD), ..config }));
+    let store =
+        Arc::new(Etcd::new(EtcdConfig { user: Some(user(folder.path(), "password", PASSWORD)), ..config }));
     store.create(&name(), head(0)).await.unwrap();
     let waiting = |seen: u64| {
         let store = Arc::clone(&store);
@@ -55,9 +56,14 @@ async fn whoever_is_not_let_in_is_told_so_without_the_password() {
     let elsewhere = EtcdConfig { prefix: "elsewhere".to_owned(), ..config.clone() };
     let cases = [
         ("nobody", config.clone(), None, "etcd"),
-        ("a wrong password", config.clone(), user(folder.path(), "wrong", "wrong-horse"), "check the name"),
+        (
+            "a wrong password",
+            config.clone(),
+            Some(user(folder.path(), "wrong", "wrong-horse")),
+            "check the name",
+        ),
         ("no file", config, Some(missing), "nowhere"),
-        ("another's keys", elsewhere, user(folder.path(), "right", PASSWORD), "permission"),
+        ("another's keys", elsewhere, Some(user(folder.path(), "right", PASSWORD)), "permission"),
     ];
     for (case, config, user, wanted) in cases {
         let store = Etcd::new(EtcdConfig { user, ..config });
