@@ -105,7 +105,7 @@ impl Default for Patience {
         Patience {
             attempt: Duration::from_secs(1),
             // Longer than an election takes, shorter than the three seconds that are promised.
-            call: Duration::from_millis(2_800),
+            call: Duration::from_millis(2_500),
             head_read_interval: Duration::from_secs(2),
             watch_grace: Duration::from_millis(500),
             keep_alive_interval: Duration::from_secs(6),
