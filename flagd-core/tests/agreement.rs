@@ -542,6 +542,107 @@ fn environment(definitions: &Value, kills: &[(&str, &str)]) -> Environment {
     Environment { flags: members("flags"), segments: members("segments"), kills }
 }
 
+/// Every operator with every operand above that it takes.
+fn all_tests() -> Vec<Value> {
+    let texts = || TEXTS.iter().map(|text| json!(text)).filter(|text| text != "");
+    let numbers = || NUMBERS.iter().map(|text| serde_json::from_str::<Value>(text).unwrap());
+    let mut all: Vec<Value> = Vec::new();
+    for ignore_case in [false, true] {
+        for operand in texts().chain(numbers()).chain([json!(""), json!(true), json!(false)]) {
+            all.push(json!({"equals": operand, "ignoreCase": ignore_case}));
+            // Few operands and many are looked up in different ways.
+            all.push(json!({"in": [operand], "ignoreCase": ignore_case}));
+            all.push(json!({"in": [1, 2, 3, "p", "q", "r", "s", 0.25, operand], "ignoreCase": ignore_case}));
+        }
+        for operator in ["startsWith", "endsWith", "contains"] {
+            all.extend(texts().map(|operand| json!({operator: operand, "ignoreCase": ignore_case})));
+        }
+    }
+    for operator in ["lessThan", "atMost", "greaterThan", "atLeast"] {
+        let held = numbers().filter(|bound| bound != &json!(i64::MAX));
+        all.extend(held.map(|operand| json!({operator: operand})));
+    }
+    let plain: [(&str, &[&str]); 5] = [
+        ("matches", PATTERNS),
+        ("before", MOMENTS),
+        ("after", MOMENTS),
+        ("semver", REQUIREMENTS),
+        ("cidr", NETWORKS),
+    ];
+    for (operator, operands) in plain {
+        let operands = operands.iter().filter(|operand| !operand.is_empty());
+        all.extend(operands.map(|operand| json!({operator: operand})));
+    }
+    all.extend([json!({"exists": true}), json!({"exists": false})]);
+    all
+}
+
+#[test]
+fn every_operand_on_every_value_agrees() {
+    let mut flags = Map::new();
+    for (n, mut test) in all_tests().into_iter().enumerate() {
+        test["attribute"] = "a".into();
+        flags.insert(format!("f{n}"), json!({"rules": [{"name": "r", "if": test, "serve": "on"}]}));
+    }
+    let definitions = json!({"flags": flags, "segments": {}});
+    let snapshot = snapshot(&definitions, &[]).unwrap();
+    let environment = environment(&definitions, &[]);
+    let texts = TEXTS.iter().map(|text| json!(text));
+    let numbers = NUMBERS.iter().chain(LOOSE_NUMBERS).map(|text| serde_json::from_str(text).unwrap());
+    let others =
+        [json!(null), json!(true), json!(false), json!({}), json!([]), json!({"a": "x"}), json!([["x"]])];
+    let (mut asked, mut held) = (0, 0);
+    for value in texts.chain(numbers).chain(others) {
+        let context = json!({"a": value});
+        let engines = Context::from_json(&context).unwrap();
+        for (key, flag) in &flags {
+            let said = snapshot.evaluate(key, &engines, Timestamp::default()).variant == Some("on");
+            let meant = reference::evaluate(&environment, key, &context, 0).variant.as_deref() == Some("on");
+            assert_eq!(said, meant, "{} on {value}", flag["rules"][0]["if"]);
+            asked += 1;
+            held += usize::from(said);
+        }
+    }
+    assert!(asked > 100_000 && held > 3_000, "{held} of {asked} held: the tables do not meet");
+}
+
+/// Layers of flags that each require all of the layer below: 12 x 12 x 12 x 12 looks, twice what is allowed.
+fn thicket() -> Value {
+    let mut flags = Map::new();
+    for layer in 0..5 {
+        for n in 0..12 {
+            let below = |each| json!({"flag": format!("f{}.{each}", layer - 1), "serves": ["on"]});
+            let required: Vec<Value> = if layer == 0 { vec![] } else { (0..12).map(below).collect() };
+            let rule = json!({"name": "r", "if": {"segment": "s"}, "serve": "on"});
+            flags.insert(
+                format!("f{layer}.{n}"),
+                json!({"requires": required, "rules": [rule], "otherwise": "on"}),
+            );
+        }
+    }
+    json!({"flags": flags, "segments": {"s": {"include": ["u"]}}})
+}
+
+#[test]
+fn a_thicket_ends_for_both_at_the_same_look() {
+    let definitions = thicket();
+    let snapshot = snapshot(&definitions, &[]).unwrap();
+    let environment = environment(&definitions, &[]);
+    for context in [json!({"targetingKey": "u"}), json!({})] {
+        let engines = Context::from_json(&context).unwrap();
+        for layer in 0..5 {
+            let key = format!("f{layer}.0");
+            let said = snapshot.evaluate(&key, &engines, Timestamp::default()).reason.to_string();
+            assert_eq!(
+                said,
+                reference::evaluate(&environment, &key, &context, 0).reason,
+                "{key} for {context}"
+            );
+            assert_eq!(said.starts_with("Requirement"), layer == 4, "{key}: {said}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, max_shrink_iters: 4_000, ..ProptestConfig::default() })]
 

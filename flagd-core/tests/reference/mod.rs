@@ -73,7 +73,7 @@ impl Call<'_> {
             }
         }
         for rule in list(flag, "rules") {
-            if self.condition(&rule["if"], links) {
+            if self.condition(&rule["if"], 0) {
                 let reason = format!("Rule({})", rule["name"].as_str().unwrap());
                 return self.place(key, flag, &rule["serve"], &reason);
             }
@@ -89,13 +89,10 @@ impl Call<'_> {
         }
     }
 
-    /// A look that may not be taken any more finds nothing.
+    /// Counts a look; what lies beyond the bounds does not hold.
     fn may_look(&mut self, links: usize) -> bool {
-        if links >= LINKS_MAX || self.looks >= LOOKS_MAX {
-            return false;
-        }
         self.looks += 1;
-        true
+        links < LINKS_MAX && self.looks <= LOOKS_MAX
     }
 
     fn requirement_is_met(&mut self, required: &str, serves: &Value, links: usize) -> bool {
