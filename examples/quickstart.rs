@@ -7,8 +7,9 @@
 //! cargo run --example quickstart
 //! ```
 //!
-//! `FLAGD_SERVERS` and `FLAGD_ENVIRONMENT` say where else to look. Ctrl-C ends it with a `Bye`, so that the
-//! server does not wait for it any longer.
+//! `FLAGD_SERVERS` and `FLAGD_ENVIRONMENT` say where else to look; with `FLAGD_CACHE_DIR` it also starts without a
+//! server, from the state in that folder. Ctrl-C ends it with a `Bye`, so that the server does not wait for it
+//! any longer.
 
 #![expect(clippy::print_stdout, reason = "lines on the terminal are what this example shows")]
 
@@ -27,9 +28,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("Asking for `{FLAG}` as user-1 ... user-8; Ctrl-C ends it.");
     let mut service = Service::new(&flags);
     let mut clock = tokio::time::interval(EVERY);
+    let mut changes = flags.changes();
     loop {
         tokio::select! {
             _ = clock.tick() => service.turn(&flags),
+            Some(_) = changes.next() => service.turn(&flags),
             _ = tokio::signal::ctrl_c() => break,
         }
     }

@@ -73,3 +73,10 @@ pub const APPEND_ATTEMPTS_MAX: u32 = 100;
 pub const HISTORY_PAGE_MAX: usize = 1_000;
 /// Most missing clients listed in one answer of `Wait`.
 pub const WAIT_LISTED_MAX: usize = 200;
+/// Longest request id.
+pub const REQUEST_ID_MAX_BYTES: usize = 128;
+/// Largest answer to a change, which is kept as the record of its request; beyond it the details are left off.
+pub const ANSWER_MAX_BYTES: usize = 128 * 1024;
+/// Largest encoded detail of an error: it travels in a header, in base64 a third longer, with the message on top,
+/// and common clients refuse headers of more than 16 KiB in sum.
+pub const ERROR_DETAIL_MAX_BYTES: usize = 8 * 1024;

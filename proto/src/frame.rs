@@ -91,9 +91,9 @@ impl Decoder for FrameCodec {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<ClientMessage>, Status> {
-        ClientMessage::decode(buffer)
-            .map(Some)
-            .map_err(|error| Status::invalid_argument(format!("the message is no flagd.stream.v1.ClientMessage: {error}")))
+        ClientMessage::decode(buffer).map(Some).map_err(|error| {
+            Status::invalid_argument(format!("the message is no flagd.stream.v1.ClientMessage: {error}"))
+        })
     }
 
     fn buffer_settings(&self) -> BufferSettings {

@@ -1,3 +1,14 @@
 //! One test binary for everything that spans crates: stories, conformance data, faults, and the tidy test.
 
+#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
+
+mod conformance;
+mod diverge;
+mod durable;
+mod edits;
+mod follow;
+mod kill;
+mod offline;
+mod readme;
+mod refuse;
 mod tidy;

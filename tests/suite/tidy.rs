@@ -30,7 +30,9 @@ fn sources() -> Vec<Source> {
 }
 
 fn collect(folder: &Path, found: &mut Vec<Source>) {
-    for entry in fs::read_dir(folder).expect("a folder of the workspace").map(|entry| entry.expect("an entry").path()) {
+    for entry in
+        fs::read_dir(folder).expect("a folder of the workspace").map(|entry| entry.expect("an entry").path())
+    {
         if entry.is_dir() && !entry.ends_with("target") {
             collect(&entry, found);
         } else if entry.extension().is_some_and(|extension| extension == "rs") {
@@ -42,7 +44,10 @@ fn collect(folder: &Path, found: &mut Vec<Source>) {
 
 /// Test support and generated data may be longer than a reader's head.
 fn is_test(path: &str) -> bool {
-    path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs") || path.contains("/benches/")
+    path.starts_with("tests/")
+        || path.contains("/tests/")
+        || path.ends_with("/tests.rs")
+        || path.contains("/benches/")
 }
 
 fn complain(what: &str, places: &[String]) {
@@ -51,8 +56,11 @@ fn complain(what: &str, places: &[String]) {
 
 #[test]
 fn every_file_opens_with_its_problem() {
-    let without: Vec<_> =
-        sources().into_iter().filter(|source| !source.text.starts_with("//!")).map(|source| source.path).collect();
+    let without: Vec<_> = sources()
+        .into_iter()
+        .filter(|source| !source.text.starts_with("//!"))
+        .map(|source| source.path)
+        .collect();
     complain("files without a //! header", &without);
 }
 
@@ -68,7 +76,11 @@ fn files_and_functions_fit_a_readers_head() {
         if is_test(&path) {
             continue;
         }
-        long.extend(long_functions(code).into_iter().map(|(line, length)| format!("{path}:{line}: a function of {length} lines")));
+        long.extend(
+            long_functions(code)
+                .into_iter()
+                .map(|(line, length)| format!("{path}:{line}: a function of {length} lines")),
+        );
     }
     complain(&format!("files over {FILE_LINES_MAX} or functions over {FUNCTION_LINES_MAX} lines"), &long);
 }
@@ -104,7 +116,17 @@ fn the_measure_of_functions_finds_a_long_one() {
 
 #[test]
 fn the_engine_is_pure() {
-    let words = ["tokio", "SystemTime", "Instant::now", "std::env", "tracing", "std::fs", "std::net", "std::thread", "static mut"];
+    let words = [
+        "tokio",
+        "SystemTime",
+        "Instant::now",
+        "std::env",
+        "tracing",
+        "std::fs",
+        "std::net",
+        "std::thread",
+        "static mut",
+    ];
     let mut found = Vec::new();
     for Source { path, text } in sources() {
         if !path.starts_with("flagd-core/src/") || is_test(&path) {
@@ -112,7 +134,12 @@ fn the_engine_is_pure() {
         }
         let code = text.split("\n#[cfg(test)]").next().unwrap_or(&text);
         for (at, line) in code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
-            found.extend(words.iter().filter(|word| line.contains(**word)).map(|word| format!("{path}:{}: {word}", at + 1)));
+            found.extend(
+                words
+                    .iter()
+                    .filter(|word| line.contains(**word))
+                    .map(|word| format!("{path}:{}: {word}", at + 1)),
+            );
         }
     }
     complain("flagd-core must not know these", &found);
@@ -130,8 +157,15 @@ fn only_the_clocks_ask_for_the_time() {
 }
 
 /// Layers of the server, bottom first; a file may use its own layer and those before it.
-const LAYERS: &[&[&str]] =
-    &[&["limits", "clock", "metrics", "shutdown", "telemetry"], &["store"], &["hub"], &["control"], &["api"], &["serve"], &["config", "output"]];
+const LAYERS: &[&[&str]] = &[
+    &["limits", "clock", "metrics", "shutdown", "telemetry"],
+    &["store"],
+    &["hub"],
+    &["control"],
+    &["api"],
+    &["serve"],
+    &["config", "output"],
+];
 
 fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))
@@ -152,7 +186,11 @@ fn inside_the_server_top_uses_bottom_and_never_back() {
         };
         let code = text.split("\n#[cfg(test)]").next().unwrap_or(&text);
         for (at, line) in code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
-            for used in line.split("crate::").skip(1).filter_map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()) {
+            for used in line
+                .split("crate::")
+                .skip(1)
+                .filter_map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next())
+            {
                 if layer(used).is_some_and(|used_layer| used_layer > own_layer) {
                     back.push(format!("{path}:{}: `{own}` uses `{used}`", at + 1));
                 }
@@ -174,7 +212,12 @@ fn crates_use_one_another_downwards() {
     for Source { path, text } in sources() {
         for (folder, forbidden) in rules {
             if path.starts_with(&format!("{folder}/src/")) {
-                found.extend(forbidden.iter().filter(|name| text.contains(&format!("{name}::"))).map(|name| format!("{path}: {name}")));
+                found.extend(
+                    forbidden
+                        .iter()
+                        .filter(|name| text.contains(&format!("{name}::")))
+                        .map(|name| format!("{path}: {name}")),
+                );
             }
         }
     }
@@ -240,10 +283,14 @@ fn sources_are_ascii_outside_strings_and_comments() {
 /// the hash of the file.
 #[test]
 fn the_protocol_page_knows_these_messages() {
-    let proto = fs::read(root().join("proto/proto/flagd/stream/v1/stream.proto")).expect("the stream's messages");
+    let proto =
+        fs::read(root().join("proto/proto/flagd/stream/v1/stream.proto")).expect("the stream's messages");
     let page = fs::read_to_string(root().join("docs/protocol.md")).expect("the protocol's page");
     let line = format!("<!-- stream.proto {} -->", flagd_server::store::BlobId::of(&proto));
-    assert!(page.contains(&line), "read docs/protocol.md against stream.proto, mend it, and put this line at its end:\n{line}");
+    assert!(
+        page.contains(&line),
+        "read docs/protocol.md against stream.proto, mend it, and put this line at its end:\n{line}"
+    );
 }
 
 #[test]
@@ -255,7 +302,12 @@ fn nothing_is_ignored_or_unfinished() {
             continue;
         }
         for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
-            found.extend(words.iter().filter(|word| line.contains(**word)).map(|word| format!("{path}:{}: {word}", at + 1)));
+            found.extend(
+                words
+                    .iter()
+                    .filter(|word| line.contains(**word))
+                    .map(|word| format!("{path}:{}: {word}", at + 1)),
+            );
         }
     }
     complain("unfinished or muted", &found);

@@ -11,13 +11,12 @@ use flagd_proto::{Bytes, Message as _};
 use tonic::{Code, Status};
 
 use crate::control::ControlError;
+use crate::limits::ERROR_DETAIL_MAX_BYTES as DETAIL_MAX_BYTES;
 use crate::store::StoreError;
 
 #[cfg(test)]
 mod tests;
 
-/// Largest encoded detail: in base64 it is a third longer, and the message comes on top.
-const DETAIL_MAX_BYTES: usize = 8 * 1024;
 /// Longest message of the status itself, whose characters may take twelve bytes each in a header.
 const MESSAGE_MAX_CHARS: usize = 300;
 /// Longest sentence in a detail.

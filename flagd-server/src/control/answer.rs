@@ -20,20 +20,18 @@ use super::change::position_after;
 use super::edit::Wanted;
 use super::request::Wish;
 use super::{ControlError, operation};
+use crate::limits::ANSWER_MAX_BYTES;
 
 /// Most items of one list in an answer.
 const LISTED_MAX: usize = 1_000;
 /// Most touched entries whose fields are compared.
 const COMPARED_MAX: usize = 100;
-/// Largest answer; beyond it the details go, then the lists are cut further.
-pub(super) const ANSWER_MAX_BYTES: usize = 128 * 1024;
 
 /// A plan and its answer, before it is known whether it will be recorded.
 #[derive(Debug)]
 pub(super) struct Planned {
     plan: Plan,
     answer: ChangeResponse,
-    level: Option<u32>,
     /// What the source of an `apply` is known to have applied before this.
     known_base: BTreeMap<EntryId, Arc<[u8]>>,
 }
@@ -51,7 +49,7 @@ impl Planned {
 
     /// The highest level among the definitions that are written; `None` without any.
     pub(super) fn level(&self) -> Option<u32> {
-        self.level
+        level(&self.plan.writes)
     }
 
     /// The answer when nothing is recorded.
@@ -107,8 +105,7 @@ pub(super) fn plan(
         server,
         movement: convert_admin::movement_to_wire(movement).into(),
     };
-    let level = level(&plan.writes);
-    Ok(Planned { answer: bounded(answer), plan, level, known_base })
+    Ok(Planned { answer: bounded(answer), plan, known_base })
 }
 
 /// The entries that an edit is about, whether it writes them or not.

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use flagd_core::definition::LEVEL;
 use flagd_core::edit::Author;
 use flagd_core::entry::EntryId;
 use flagd_core::revision::{Position, Revision};
@@ -314,6 +315,10 @@ impl Control {
 /// Clients that would refuse what is written stop it, by name.
 fn check_levels(environment: &Environment, wish: &Wish, planned: &Planned) -> Result<(), ControlError> {
     if wish.operation.is_urgent() || wish.levels == Levels::Anyway {
+        return Ok(());
+    }
+    // Nothing that is written is above this server's own level; mostly that is the end of it.
+    if environment.clients_below_level(LEVEL).is_empty() {
         return Ok(());
     }
     let Some(level) = planned.level() else { return Ok(()) };

@@ -16,11 +16,6 @@ use flagd_proto::convert::{admin as convert, entry_id_from_wire};
 
 use super::ControlError;
 
-/// Longest request id.
-const REQUEST_ID_MAX_BYTES: usize = 128;
-/// Longest name of an `apply` source.
-const SOURCE_MAX_BYTES: usize = 128;
-
 /// A change that somebody wants, checked.
 #[derive(Clone, Debug)]
 pub(super) struct Wish {
@@ -155,7 +150,7 @@ pub(super) fn environment(name: &str) -> Result<EnvironmentName, ControlError> {
 
 /// Checks a request.
 pub(super) fn check(request: ChangeRequest) -> Result<Wish, ControlError> {
-    at_most("a request id", request.request_id.len(), REQUEST_ID_MAX_BYTES)?;
+    at_most("a request id", request.request_id.len(), crate::limits::REQUEST_ID_MAX_BYTES)?;
     at_most("an actor", request.actor.len(), limits::ACTOR_MAX_BYTES)?;
     at_most("a reason", request.reason.len(), limits::REASON_MAX_BYTES)?;
     if request.request_id.chars().any(|c| !c.is_ascii_graphic()) {
@@ -271,8 +266,7 @@ fn put_mode(mode: admin::PutMode) -> Result<PutMode, ControlError> {
 }
 
 fn source(name: String) -> Result<String, ControlError> {
-    at_most("the name of a source", name.len(), SOURCE_MAX_BYTES)?;
-    // It becomes a key in the store; the alphabet of flag keys is safe in all of them.
+    // It becomes a key in the store; the alphabet and the length of flag keys are safe in all of them.
     FlagKey::new(&name).map_err(|error| {
         ControlError::request(
             format!("the source's name is wrong: {error}").replace("flag key", "source name"),

@@ -223,6 +223,49 @@ async fn from_hello_to_applied() {
 }
 
 #[tokio::test]
+async fn what_an_operator_does_reaches_a_client_and_is_confirmed() {
+    use flagd_proto::admin::admin_client::AdminClient;
+    use flagd_proto::admin::{self, change_request::Operation};
+
+    let server = Running::start(&store()).await;
+    let mut client = Client::hello(&server, hello(1), None).await;
+    client.full().await;
+    client.ack().await;
+    let mut admin = AdminClient::new(server.channel().await);
+    let file = br#"{"flags":{"new-checkout":{"rollout":100}}}"#;
+    let put = admin::Put { file: file.to_vec().into(), mode: admin::PutMode::Create.into() };
+    let kill = admin::FlagNames { flags: vec!["new-checkout".to_owned()] };
+    for operation in [Operation::Put(put), Operation::Kill(kill)] {
+        let request = admin::ChangeRequest {
+            environment: "default".to_owned(),
+            actor: "test".to_owned(),
+            operation: Some(operation),
+            ..admin::ChangeRequest::default()
+        };
+        let answer = admin.change(request).await.unwrap().into_inner();
+        let at = client.delta().await;
+        assert_eq!(at.revision.0, answer.revision);
+        let wait = admin::WaitRequest {
+            environment: "default".to_owned(),
+            revision: answer.revision,
+            timeout_ms: 60_000,
+            ..admin::WaitRequest::default()
+        };
+        let mut progress = admin.wait(wait).await.unwrap().into_inner();
+        let first = progress.message().await.unwrap().unwrap();
+        assert_eq!((first.expected, first.applied, first.missing.len()), (1, 0, 1), "not before it says so");
+        client.ack().await;
+        let mut last = first;
+        while let Some(next) = progress.message().await.unwrap() {
+            last = next;
+        }
+        assert!(last.done);
+        assert_eq!((last.verdict(), last.applied), (admin::WaitVerdict::Confirmed, 1));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_client_that_was_away_catches_up() {
     let server = Running::start(&store()).await;
     let first = server.append(vec![flag("a", true), flag("b", true), flag("c", true), flag("d", true)]).await;

@@ -80,9 +80,9 @@ async fn a_file_larger_than_the_usual_message_is_taken() {
     let world = World::new().await;
     let units: Vec<String> = (0..20_000).map(|n| format!("\"{n:0>20}\"")).collect();
     let units = units.join(",");
-    let segments: Vec<String> = (0..12).map(|n| format!(r#""s{n}": {{"include": [{units}]}}"#)).collect();
+    let segments: Vec<String> = (0..10).map(|n| format!(r#""s{n}": {{"include": [{units}]}}"#)).collect();
     let file = format!(r#"{{"segments": {{{}}}}}"#, segments.join(","));
-    assert!(file.len() > 5 * 1024 * 1024);
+    assert!(file.len() > 4 * 1024 * 1024);
     assert_eq!(world.change(create(file.clone())).await.unwrap().revision, 1);
     let request = admin::ExportRequest { environment: "default".into(), at_revision: 0 };
     let mut parts = world.admin().export(request).await.unwrap().into_inner();

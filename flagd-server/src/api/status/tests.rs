@@ -31,8 +31,9 @@ fn detail(status: &Status) -> ErrorDetail {
     ErrorDetail::decode(status.details()).unwrap()
 }
 
-fn rows() -> Vec<(&'static str, ControlError, Code, ErrorCode)> {
-    let id = checkout();
+type Rows = Vec<(&'static str, ControlError, Code, ErrorCode)>;
+
+fn environment_rows() -> Rows {
     vec![
         ("request", ControlError::request("no operation"), Code::InvalidArgument, ErrorCode::Invalid),
         (
@@ -60,6 +61,12 @@ fn rows() -> Vec<(&'static str, ControlError, Code, ErrorCode)> {
             ErrorCode::Refused,
         ),
         ("head missing", ControlError::HeadMissing(production()), Code::Unavailable, ErrorCode::Unavailable),
+    ]
+}
+
+fn edit_rows() -> Rows {
+    let id = checkout();
+    vec![
         (
             "invalid",
             EditError::Invalid(vec![Problem::new("flags.a", "wrong")]).into(),
@@ -104,6 +111,12 @@ fn rows() -> Vec<(&'static str, ControlError, Code, ErrorCode)> {
             ErrorCode::FieldConflicts,
         ),
         ("refused", EditError::Refused("no".into()).into(), Code::FailedPrecondition, ErrorCode::Refused),
+    ]
+}
+
+fn outcome_rows() -> Rows {
+    let id = checkout();
+    vec![
         (
             "unknown entry",
             ControlError::UnknownEntry { id, environment: production(), nearest: vec![] },
@@ -153,6 +166,11 @@ fn rows() -> Vec<(&'static str, ControlError, Code, ErrorCode)> {
             ErrorCode::Unavailable,
         ),
         ("internal", ControlError::Internal("panic".into()), Code::Internal, ErrorCode::Unavailable),
+    ]
+}
+
+fn store_rows() -> Rows {
+    vec![
         (
             "store: no environment",
             StoreError::NoEnvironment(production()).into(),
@@ -183,7 +201,9 @@ fn rows() -> Vec<(&'static str, ControlError, Code, ErrorCode)> {
 
 #[test]
 fn every_error_has_its_codes_and_words() {
-    for (name, error, code, error_code) in rows() {
+    for (name, error, code, error_code) in
+        environment_rows().into_iter().chain(edit_rows()).chain(outcome_rows()).chain(store_rows())
+    {
         let status = status(&error, "flagd-1");
         let detail = detail(&status);
         assert_eq!(status.code(), code, "{name}");

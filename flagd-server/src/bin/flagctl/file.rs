@@ -219,7 +219,7 @@ impl Together {
                 ("flags", Tree::Object(members)) => self.members(number, Section::Flags, members),
                 ("segments", Tree::Object(members)) => self.members(number, Section::Segments, members),
                 ("flags" | "segments", _) => {
-                    self.wrong(number, &name, "must be an object of definitions by key".into())
+                    self.wrong(number, &name, "must be an object of definitions by key".into());
                 }
                 // For editors only; it says nothing about flags.
                 ("$schema", _) => {}

@@ -155,7 +155,7 @@ fn wrong_requests_are_refused_at_the_door() {
         (
             "not UTF-8",
             with(&|r| {
-                r.operation = Some(Operation::Put(admin::Put { file: vec![b'{', 0xff].into(), mode: 1 }))
+                r.operation = Some(Operation::Put(admin::Put { file: vec![b'{', 0xff].into(), mode: 1 }));
             }),
             "not UTF-8 from byte 1",
         ),

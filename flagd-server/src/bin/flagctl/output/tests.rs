@@ -103,6 +103,7 @@ fn killed() -> ChangeResponse {
         notes: vec![
             note(Severity::Missing, "no flag `new-chekout`; did you mean `new-checkout`?"),
             note(Severity::Warning, "nobody has opened it since \u{1b}[2J"),
+            note(Severity::Warning, "`old-basket` comes on: its requirement is told by this note alone"),
         ],
         undo: "flagctl revive new-checkout".into(),
         movement: Movement::OnlyRemoves.into(),
@@ -197,7 +198,11 @@ fn changes() -> Vec<(&'static str, Answer)> {
         ..ramped()
     };
     let elsewhere = Answer::Change(Box::new(Changed {
-        response: ChangeResponse { repeated_answer: true, ..ramped() },
+        response: ChangeResponse {
+            repeated_answer: true,
+            undo: "flagctl archive a && flagctl archive b".into(),
+            ..ramped()
+        },
         waited: None,
         undo_suffix: " --environment staging".into(),
     }));
