@@ -7,8 +7,9 @@
 //! cargo run --example quickstart
 //! ```
 //!
-//! `FLAGD_SERVERS` and `FLAGD_ENVIRONMENT` say where else to look. Ctrl-C ends it with a `Bye`, so that the
-//! server does not wait for it any longer.
+//! `FLAGD_SERVERS` and `FLAGD_ENVIRONMENT` say where else to look; with `FLAGD_CACHE_DIR` it also starts without a
+//! server, from the state in that folder. Ctrl-C ends it with a `Bye`, so that the server does not wait for it
+//! any longer.
 
 #![expect(clippy::print_stdout, reason = "lines on the terminal are what this example shows")]
 
@@ -18,18 +19,20 @@ use flagd_client::{Client, Context};
 use flagd_examples::{client_from_environment, time_of_day};
 
 const FLAG: &str = "new-checkout";
-const USERS: [&str; 8] = ["user-1", "user-2", "user-3", "user-4", "user-5", "user-6", "user-7", "user-8"];
+const USERS: [&str; 8] = ["ada", "ben", "cleo", "dan", "eva", "finn", "gus", "hana"];
 const EVERY: Duration = Duration::from_millis(200);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let flags = client_from_environment("quickstart").start().await?;
-    println!("Asking for `{FLAG}` as user-1 ... user-8; Ctrl-C ends it.");
+    println!("Asking for `{FLAG}` as ada, ben, cleo, dan, eva, finn, gus and hana; Ctrl-C ends it.");
     let mut service = Service::new(&flags);
     let mut clock = tokio::time::interval(EVERY);
+    let mut changes = flags.changes();
     loop {
         tokio::select! {
             _ = clock.tick() => service.turn(&flags),
+            Some(_) = changes.next() => service.turn(&flags),
             _ = tokio::signal::ctrl_c() => break,
         }
     }

@@ -140,7 +140,8 @@ impl Builder {
     pub async fn start(self) -> Result<Client, StartError> {
         let timeout = self.start_timeout;
         let client = self.launch()?;
-        let deadline = client.wake_at(timeout);
+        let deadline = Instant::now().checked_add(timeout);
+        client.wake_at(deadline);
         let shared = Arc::clone(&client.shared);
         Until::new(&client.shared.bulletin, deadline, move || shared.has_answered()).await;
         Ok(client)

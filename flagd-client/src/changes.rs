@@ -112,7 +112,7 @@ impl Bulletin {
     }
 
     /// No update will follow.
-    #[cfg(feature = "remote")]
+    #[cfg(any(feature = "remote", test))]
     pub(crate) fn close(&self) {
         let mut board = self.lock();
         board.closed = true;

@@ -73,7 +73,9 @@ impl Client {
     /// Waits until a server has confirmed the state, under any executor; for deployments that want to fail
     /// rather than start with old values. `false` when `timeout` has passed.
     pub async fn ready(&self, timeout: Duration) -> bool {
-        let deadline = self.wake_at(timeout);
+        let deadline = Instant::now().checked_add(timeout);
+        #[cfg(feature = "remote")]
+        self.wake_at(deadline);
         let shared = Arc::clone(&self.shared);
         Until::new(&self.shared.bulletin, deadline, move || shared.is_confirmed()).await
     }
@@ -83,16 +85,6 @@ impl Client {
     pub fn ready_blocking(&self, timeout: Duration) -> bool {
         let deadline = Instant::now().checked_add(timeout);
         self.shared.bulletin.wait_until(deadline, || self.shared.is_confirmed())
-    }
-
-    /// The deadline of a wait that begins now; the feed is asked to wake everybody then.
-    pub(crate) fn wake_at(&self, timeout: Duration) -> Option<Instant> {
-        let deadline = Instant::now().checked_add(timeout)?;
-        #[cfg(feature = "remote")]
-        if let Some(life) = &self.life {
-            life.wake_at(deadline);
-        }
-        Some(deadline)
     }
 }
 
@@ -113,6 +105,13 @@ impl Client {
             // The feed gives up by itself after a second; it cannot be waited for in vain.
             let bulletin = Arc::clone(&self.shared.bulletin);
             Until::new(&self.shared.bulletin, None, move || bulletin.is_closed()).await;
+        }
+    }
+
+    /// Asks the feed to wake everybody who waits at this moment.
+    pub(crate) fn wake_at(&self, deadline: Option<Instant>) {
+        if let (Some(life), Some(deadline)) = (&self.life, deadline) {
+            life.wake_at(deadline);
         }
     }
 }

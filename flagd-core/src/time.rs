@@ -12,6 +12,11 @@ use std::fmt;
 #[serde(transparent)]
 pub struct Timestamp(i64);
 
+/// 0000-01-01T00:00:00Z.
+const FIRST_MS: i64 = -62_167_219_200_000;
+/// 9999-12-31T23:59:59.999Z.
+const LAST_MS: i64 = 253_402_300_799_999;
+
 impl Timestamp {
     /// From milliseconds since 1970-01-01T00:00:00Z.
     #[must_use]
@@ -45,7 +50,9 @@ impl Timestamp {
             && rest.0.is_empty();
         // A leap second is the second before it: this scale has none.
         let seconds = (hour * 60 + minute - offset_minutes) * 60 + second.min(59);
-        is_real.then(|| Self((days_since_1970(year, month, day) * 86_400 + seconds) * 1_000 + millis))
+        let moment = is_real.then(|| (days_since_1970(year, month, day) * 86_400 + seconds) * 1_000 + millis);
+        // An offset can lead past the years that RFC 3339 can write in UTC.
+        moment.filter(|millis| (FIRST_MS..=LAST_MS).contains(millis)).map(Self)
     }
 }
 
@@ -111,12 +118,37 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     march_year * 365 + leap_days + (153 * months_since_march + 2) / 5 + day - 1 - 719_468
 }
 
+/// Year, month and day of the Gregorian calendar: the way back from [`days_since_1970`].
+fn date_of(days_since_1970: i64) -> (i64, i64, i64) {
+    const DAYS_OF_400_YEARS: i64 = 146_097;
+    let days = days_since_1970 + 719_468;
+    let (era, day_of_era) = (days.div_euclid(DAYS_OF_400_YEARS), days.rem_euclid(DAYS_OF_400_YEARS));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let months_since_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * months_since_march + 2) / 5 + 1;
+    let month = if months_since_march < 10 { months_since_march + 3 } else { months_since_march - 9 };
+    (era * 400 + year_of_era + i64::from(month <= 2), month, day)
+}
+
 impl fmt::Display for Timestamp {
+    /// RFC 3339 in UTC with as many digits of a fraction as it needs; a plain count outside its years.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_millisecond(self.0) {
-            Ok(moment) => write!(f, "{moment}"),
-            Err(_) => write!(f, "{} ms", self.0),
+        if !(FIRST_MS..=LAST_MS).contains(&self.0) {
+            return write!(f, "{} ms", self.0);
         }
+        let (days, of_day) = (self.0.div_euclid(86_400_000), self.0.rem_euclid(86_400_000));
+        let (year, month, day) = date_of(days);
+        let (seconds, millis) = (of_day / 1_000, of_day % 1_000);
+        let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
+        match millis {
+            0 => {}
+            _ if millis % 100 == 0 => write!(f, ".{}", millis / 100)?,
+            _ if millis % 10 == 0 => write!(f, ".{:02}", millis / 10)?,
+            _ => write!(f, ".{millis:03}")?,
+        }
+        f.write_str("Z")
     }
 }
 
@@ -135,6 +167,10 @@ mod tests {
             ("2024-02-29T12:00:00+05:30", Some(1_709_188_200_000)),
             ("2016-12-31T23:59:60Z", Some(1_483_228_799_000)),
             ("0000-03-01T00:00:00Z", Some(-62_162_035_200_000)),
+            ("0000-01-01T00:00:00Z", Some(FIRST_MS)),
+            ("9999-12-31T23:59:59.9999Z", Some(LAST_MS)),
+            ("0000-01-01T00:00:00+00:01", None),
+            ("9999-12-31T23:59:00-00:01", None),
             ("1970-01-01T00:00:00", None),
             ("1970-01-01 00:00:00Z", None),
             ("1970-01-01T00:00:00.Z", None),
@@ -165,12 +201,16 @@ mod tests {
             let millis = -62_135_596_800_000 + step * 3_155_378_971;
             let text = jiff::Timestamp::from_millisecond(millis).unwrap().to_string();
             assert_eq!(Timestamp::parse(&text), Some(Timestamp::from_millis(millis)), "{text}");
+            assert_eq!(Timestamp::from_millis(millis).to_string(), text);
         }
     }
 
     #[test]
     fn what_is_printed_is_read_back() {
-        let moment = Timestamp::from_millis(1_795_000_000_123);
-        assert_eq!(Timestamp::parse(&moment.to_string()), Some(moment));
+        for millis in [1_795_000_000_123, 1_795_000_000_120, 1_795_000_000_100, -1, FIRST_MS, LAST_MS] {
+            let moment = Timestamp::from_millis(millis);
+            assert_eq!(Timestamp::parse(&moment.to_string()), Some(moment));
+        }
+        assert_eq!(Timestamp::from_millis(LAST_MS + 1).to_string(), "253402300800000 ms");
     }
 }

@@ -11,12 +11,16 @@
 
 mod cluster;
 mod command;
+pub mod etcd;
 mod forge;
+mod liar;
+pub mod proxy;
 mod raw;
 mod world;
 
 pub use cluster::{Exchangeable, Node};
 pub use command::{Output, binaries, example};
 pub use forge::forge;
+pub use liar::{Conversation, Liar};
 pub use raw::RawClient;
 pub use world::{World, connect, eventually, user};

@@ -154,12 +154,28 @@ impl World {
         self.flagctl_with_input(args, "").await
     }
 
+    /// Starts `flagctl`, waits until `ready`, presses Ctrl-C, and waits for its end.
+    pub async fn flagctl_interrupted(&self, args: &[&str], ready: impl AsyncFnMut() -> bool) -> Output {
+        let mut command = self.flagctl_command(args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let line = format!("{:?}", command.as_std());
+        let child = command.kill_on_drop(true).spawn().expect("flagctl starts");
+        eventually("the command has come as far as the story wants", ready).await;
+        let pid = child.id().expect("it runs").to_string();
+        Command::new("kill").args(["-INT", &pid]).status().await.expect("`kill` runs");
+        output(line, child).await
+    }
+
     /// Runs `flagctl` with something on its standard input.
     pub async fn flagctl_with_input<S: AsRef<std::ffi::OsStr>>(
         &self,
         args: impl IntoIterator<Item = S>,
         input: &str,
     ) -> Output {
+        run(self.flagctl_command(args), input).await
+    }
+
+    fn flagctl_command<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(binaries().join("flagctl"));
         command
             .args(args)
@@ -169,7 +185,7 @@ impl World {
             .env_remove("FLAGD_ENVIRONMENT")
             .env("NO_COLOR", "1")
             .current_dir(self.folder());
-        run(command, input).await
+        command
     }
 
     /// Creates definitions from JSON text.
@@ -237,10 +253,14 @@ async fn run(mut command: Command, input: &str) -> Output {
     // A program that does not read its input is no failure of the story.
     let _ = tokio::io::AsyncWriteExt::write_all(&mut stdin, input.as_bytes()).await;
     drop(stdin);
-    let output =
-        tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").expect("it ends");
+    output(line, child).await
+}
+
+async fn output(command: String, child: Child) -> Output {
+    let ended = tokio::time::timeout(PATIENCE, child.wait_with_output());
+    let output = ended.await.expect("it ends").expect("its output can be read");
     Output {
-        command: line,
+        command,
         code: output.status.code().unwrap_or(-1),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),

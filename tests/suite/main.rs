@@ -4,6 +4,7 @@
 
 mod cluster;
 mod conformance;
+mod diverge;
 mod durable;
 mod edits;
 mod follow;

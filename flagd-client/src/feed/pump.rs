@@ -539,18 +539,11 @@ async fn open(
     Ok(answer.map_err(|status| words(&status))?.into_inner())
 }
 
-/// An error with what lies beneath; tonic's own says only "transport error".
+/// What lies beneath an error; tonic's own words are only "transport error".
 fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !words.contains(&more) {
-            words = format!("{words}: {more}");
-        }
-        cause = error.source();
-    }
-    words
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    let words: Vec<String> = causes.map(ToString::to_string).collect();
+    if words.is_empty() { error.to_string() } else { words.join(": ") }
 }
 
 fn words(status: &tonic::Status) -> String {

@@ -18,7 +18,7 @@ use crate::args::{
     RecordArgs, RollbackArgs, UnitsArgs, WaitArgs,
 };
 use crate::connect::{Answered, Client};
-use crate::error::{Exit, Failure, exit_of_change, problem_from_wire};
+use crate::error::{Exit, Failure, Tried, exit_of_change, problem_from_wire};
 use crate::file::{self, Definitions};
 use crate::output::{Answer, Changed};
 use crate::wait::{self, Waited};
@@ -68,14 +68,24 @@ pub(super) fn random_id() -> Result<String, Failure> {
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
-/// Sends a change.
+/// Sends a change. Who presses Ctrl-C meanwhile is told what that means, instead of being left to guess.
 pub(super) async fn send(
     session: &Session,
     request: ChangeRequest,
 ) -> Result<Answered<ChangeResponse>, Failure> {
     let id = Some(request.request_id.clone()).filter(|id| !id.is_empty());
+    let interrupted = if request.dry_run {
+        Failure::Local("interrupted; nothing was changed".into())
+    } else {
+        let server = session.servers.first_name().to_owned();
+        let tried = Tried { server, why: "interrupted by Ctrl-C before the server answered".into() };
+        Failure::OutcomeUnknown { tried: vec![tried], request_id: id.clone() }
+    };
     let rpc = |mut client: Client, request| async move { client.change(request).await };
-    session.servers.call(request, id.as_deref(), rpc).await
+    tokio::select! {
+        answered = session.servers.call(request, id.as_deref(), rpc) => answered,
+        Ok(()) = tokio::signal::ctrl_c() => Err(interrupted),
+    }
 }
 
 /// Sends a change that came from files, and tells problems at their places in them.
