@@ -4,9 +4,11 @@
 
 mod cluster;
 mod conformance;
+mod deploy;
 mod diverge;
 mod durable;
 mod edits;
+mod etcd;
 mod follow;
 mod kill;
 mod offline;
