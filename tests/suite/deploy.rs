@@ -17,7 +17,7 @@ fn folder() -> PathBuf {
 
 fn documents(file: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(folder().join(file)).expect("the file is there");
-    let parts = text.split("\n---\n").map(|part| serde_saphyr::from_str(part));
+    let parts = text.split("\n---\n").map(serde_saphyr::from_str);
     parts.collect::<Result<_, _>>().unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 

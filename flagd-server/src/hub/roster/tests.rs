@@ -243,3 +243,14 @@ fn news_tell_what_was_not_told() {
     roster.bye(seat);
     assert_eq!(news(NOW), (vec![], vec![1]));
 }
+
+#[test]
+fn what_the_store_said_before_a_goodbye_does_not_bring_the_client_back() {
+    let roster = Roster::default();
+    let (seat, _replaced, _) = admit(&roster, hello(1, 2, 9), NOW);
+    let read_before = vec![stored(1, 2, NOW)];
+    roster.bye(seat);
+    assert!(!roster.reconcile(&[], read_before, NOW));
+    assert_eq!(gone(&roster.take_unsaved().unwrap()), [1], "the store is told");
+    assert!(roster.reconcile(&[], vec![stored(1, 3, NOW)], NOW), "it came back, to another server");
+}
