@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
 mod conformance;
+mod crowd;
 mod diverge;
 mod durable;
 mod edits;
