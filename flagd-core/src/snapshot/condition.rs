@@ -37,15 +37,6 @@ pub(super) struct Path {
     is_targeting_key: bool,
 }
 
-/// What stands at a path.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Found<'a> {
-    /// The targeting key.
-    Text(&'a str),
-    /// An attribute.
-    Attribute(&'a Attribute),
-}
-
 impl Path {
     pub(super) fn of(text: &str) -> Path {
         let parts =
@@ -59,21 +50,18 @@ impl Path {
     }
 
     #[inline]
-    pub(super) fn find<'a>(&self, context: &'a Context) -> Option<Found<'a>> {
-        if let Some(attribute) = context.named(&self.whole) {
-            return Some(Found::Attribute(attribute));
-        }
-        self.find_below(context)
+    pub(super) fn find<'a>(&self, context: &'a Context) -> Option<&'a Attribute> {
+        context.named(&self.whole).or_else(|| self.find_below(context))
     }
 
     #[cold]
-    fn find_below<'a>(&self, context: &'a Context) -> Option<Found<'a>> {
+    fn find_below<'a>(&self, context: &'a Context) -> Option<&'a Attribute> {
         if self.is_targeting_key {
-            return context.targeting_key().map(Found::Text);
+            return context.targeting_key_attribute();
         }
         let (first, below) = self.parts.split_first()?;
         let start = context.named(first)?;
-        below.iter().try_fold(start, |value, name| value.member(name.as_str())).map(Found::Attribute)
+        below.iter().try_fold(start, |value, name| value.member(name.as_str()))
     }
 }
 
@@ -175,22 +163,19 @@ impl Test {
 
     /// Whether the test holds for what was found in a context.
     #[inline]
-    pub(super) fn holds(&self, found: Option<Found<'_>>) -> bool {
+    pub(super) fn holds(&self, found: Option<&Attribute>) -> bool {
         match (self, found) {
-            (Test::Text(operand), Some(Found::Attribute(Attribute::String(text)))) => operand.is(text),
+            (Test::Text(operand), Some(Attribute::String(text))) => operand.is(text),
             _ => self.holds_otherwise(found),
         }
     }
 
-    fn holds_otherwise(&self, found: Option<Found<'_>>) -> bool {
+    fn holds_otherwise(&self, found: Option<&Attribute>) -> bool {
         match (self, found) {
             (Test::Exists(wanted), found) => *wanted == found.is_some(),
             (_, None) => false,
-            (_, Some(Found::Text(text))) => self.text(text),
-            (_, Some(Found::Attribute(Attribute::List(elements)))) => {
-                elements.iter().any(|one| self.one(one))
-            }
-            (_, Some(Found::Attribute(attribute))) => self.one(attribute),
+            (_, Some(Attribute::List(elements))) => elements.iter().any(|one| self.one(one)),
+            (_, Some(attribute)) => self.one(attribute),
         }
     }
 

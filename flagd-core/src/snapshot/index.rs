@@ -111,6 +111,12 @@ pub(super) fn hash(text: &str) -> u64 {
     let bytes = text.as_bytes();
     let length = bytes.len() as u64;
     let ends = match bytes.len() {
+        4..8 => bytes.first_chunk().zip(bytes.last_chunk()).map(|(first, last)| {
+            fold(u64::from(u32::from_le_bytes(*first)) ^ a ^ length, u64::from(u32::from_le_bytes(*last)) ^ b)
+        }),
+        2..4 => bytes.first_chunk().zip(bytes.last_chunk()).map(|(first, last)| {
+            fold(u64::from(u16::from_le_bytes(*first)) ^ a ^ length, u64::from(u16::from_le_bytes(*last)) ^ b)
+        }),
         8..=16 => bytes.first_chunk().zip(bytes.last_chunk()).map(|(first, last)| {
             fold(u64::from_le_bytes(*first) ^ a ^ length, u64::from_le_bytes(*last) ^ b)
         }),
@@ -158,6 +164,9 @@ impl Texts {
     /// Which of the texts it was made of this one is; the first, if it was given more than once.
     #[inline]
     pub(super) fn position(&self, text: &str) -> Option<u32> {
+        if self.texts.is_empty() {
+            return None;
+        }
         self.index.find(hash(text), |number| self.texts.get(number as usize)?.is(text).then_some(number))
     }
 }

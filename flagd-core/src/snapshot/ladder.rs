@@ -1,16 +1,16 @@
 //! Rules that ask one attribute for one text after another, without asking.
 //!
 //! "If the tenant is A ... if the tenant is B ..." is how many flags grow, and walking down such a ladder costs
-//! every evaluation as many comparisons as there are rungs. Here the attribute's text is looked up once, and
-//! evaluation begins at the rule that holds. The rule is still tested there: what this file says is only
-//! which rules need not be. It does not know what rules serve.
+//! every evaluation as many comparisons as there are rungs. Here the attribute's text is looked up once, which
+//! gives the first rule that holds. An explanation goes down the rules one by one all the same, and a test holds
+//! the two against each other. This file does not know what rules serve.
 
 use std::sync::Arc;
 
 use crate::context::Attribute;
 
 use super::compile::{Condition, Rule};
-use super::condition::{Found, Path, Test};
+use super::condition::{Path, Test};
 use super::index::Texts;
 
 /// Fewer rules are walked faster than looked up.
@@ -54,20 +54,34 @@ impl Ladder {
         })
     }
 
-    /// How many rules from the first on cannot hold, whatever comes after them.
+    /// Looks the attribute up; `rules` are those that the ladder was made of.
     #[inline]
-    pub(super) fn skip(&self, found: Option<Found<'_>>) -> usize {
+    pub(super) fn climb<'s>(&self, rules: &'s [Rule], found: Option<&Attribute>) -> Climb<'s> {
         let text = match found {
-            Some(Found::Attribute(Attribute::String(text))) => text,
-            Some(Found::Text(text)) => text,
+            Some(Attribute::String(text)) => text,
             // The rules ask for texts, and there is none.
-            None => return self.height as usize,
+            None => return self.left(rules),
             // Any element of a list may hold.
-            Some(_) => return 0,
+            Some(_) => return Climb::Left(rules),
         };
         let rung = self.operands.position(text).and_then(|operand| self.rungs.get(operand as usize));
-        *rung.unwrap_or(&self.height) as usize
+        match rung.and_then(|rung| rules.get(*rung as usize)) {
+            Some(rule) => Climb::Holds(rule),
+            None => self.left(rules),
+        }
     }
+
+    fn left<'s>(&self, rules: &'s [Rule]) -> Climb<'s> {
+        Climb::Left(rules.get(self.height as usize..).unwrap_or_default())
+    }
+}
+
+/// Where a ladder leads.
+pub(super) enum Climb<'s> {
+    /// This rule holds, and none before it.
+    Holds(&'s Rule),
+    /// None of the others holds; these are to be tried.
+    Left(&'s [Rule]),
 }
 
 /// A rule that holds for a few texts lists them here; any other test is none of a ladder's.
