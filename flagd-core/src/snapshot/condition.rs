@@ -20,7 +20,7 @@ use crate::text::Text;
 use crate::time::Timestamp;
 
 use super::index::Texts as TextSet;
-use super::version;
+use super::version::Requirement;
 
 /// The name by which the targeting key is an attribute like any other.
 const TARGETING_KEY: &str = "targetingKey";
@@ -29,7 +29,7 @@ const TARGETING_KEY: &str = "targetingKey";
 const FEW: usize = 4;
 
 /// Where an attribute stands in a context: its whole text as a name first, else split at dots.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Path {
     whole: Text,
     /// The parts between the dots; none when there is no dot.
@@ -83,7 +83,7 @@ pub(super) enum Test {
     /// The moment is this one or after it.
     After(Timestamp),
     /// The version satisfies this.
-    Semver(VersionReq),
+    Semver(Requirement),
     /// The address is in one of these networks.
     Cidr(Box<[IpNet]>),
     /// The attribute is there, or not.
@@ -153,7 +153,7 @@ impl Test {
             definition::Test::AtLeast(bound) => Test::Number(Side::AtLeast, *bound),
             definition::Test::Before(moment) => Test::Before(*moment),
             definition::Test::After(moment) => Test::After(*moment),
-            definition::Test::Semver(requirement) => Test::Semver(version_requirement(requirement)?),
+            definition::Test::Semver(requirement) => Test::Semver(version_requirement(requirement)?.into()),
             definition::Test::Cidr(networks) => {
                 Test::Cidr(networks.iter().map(|name| network(name)).collect::<Result<_, _>>()?)
             }
@@ -210,7 +210,7 @@ impl Test {
             Test::Matches(pattern) => pattern.is_match(text),
             Test::Before(bound) => Timestamp::parse(text).is_some_and(|moment| moment < *bound),
             Test::After(bound) => Timestamp::parse(text).is_some_and(|moment| moment >= *bound),
-            Test::Semver(requirement) => version::satisfies(requirement, text),
+            Test::Semver(requirement) => requirement.is_satisfied_by(text),
             Test::Cidr(networks) => text.parse::<IpAddr>().is_ok_and(|address| {
                 let plain = address.to_canonical();
                 networks.iter().any(|network| network.contains(&address) || network.contains(&plain))

@@ -153,7 +153,7 @@ impl<'r, 's, N: Fn() -> Timestamp, O: Observer> Evaluator<'r, 's, N, O> {
     #[inline]
     fn climb(&mut self, flag: &'s Flag) -> Climb<'s> {
         match &flag.ladder {
-            Some(ladder) if !O::LISTENS => ladder.climb(&flag.rules, self.find(&ladder.path)),
+            Some(ladder) if !O::LISTENS => ladder.climb(&flag.rules, self.context),
             _ => Climb::Left(&flag.rules),
         }
     }

@@ -5,13 +5,15 @@
 //! gives the first rule that holds. An explanation goes down the rules one by one all the same, and a test holds
 //! the two against each other. This file does not know what rules serve.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::context::Attribute;
+use crate::context::{Attribute, Context};
+use crate::text::Text;
 
 use super::compile::{Condition, Rule};
 use super::condition::{Path, Test};
-use super::index::Texts;
+use super::index::{Index, hash};
 
 /// Fewer rules are walked faster than looked up.
 const RUNGS_MIN: usize = 4;
@@ -19,11 +21,10 @@ const RUNGS_MIN: usize = 4;
 /// The rules at the beginning of a flag that each hold for the texts that they list, of the same attribute.
 #[derive(Debug)]
 pub(super) struct Ladder {
-    pub(super) path: Arc<Path>,
-    /// All operands in the order of their rules.
-    operands: Texts,
-    /// The rule of each operand.
-    rungs: Box<[u32]>,
+    path: Path,
+    index: Index,
+    /// All operands, each once, with the first rule of each.
+    rungs: Box<[(Text, u32)]>,
     /// How many rules these are.
     height: u32,
 }
@@ -36,36 +37,40 @@ impl Ladder {
             Condition::Attribute { path: other, .. } => Arc::ptr_eq(path, other),
             _ => false,
         };
-        let mut operands = Vec::new();
-        let mut rungs = Vec::new();
+        // Of equal texts the first rule's counts.
+        let mut rungs = BTreeMap::new();
         let mut height = 0;
         for rule in rules.iter().take_while(|rule| of_this_path(rule)) {
             let Condition::Attribute { test, .. } = &rule.condition else { break };
             let Some(texts) = test.only_texts() else { break };
             for text in texts {
-                operands.push(text.as_str());
-                rungs.push(height);
+                rungs.entry(text.as_str()).or_insert(height);
             }
             height += 1;
         }
         (height as usize >= RUNGS_MIN).then(|| {
-            let operands = operands.into_iter().collect();
-            Box::new(Ladder { path: Arc::clone(path), operands, rungs: rungs.into(), height })
+            let rungs: Box<[(Text, u32)]> =
+                rungs.into_iter().map(|(text, rule)| (Text::from(text), rule)).collect();
+            let index = Index::of(&rungs, |(text, _)| text);
+            Box::new(Ladder { path: Path::clone(path), index, rungs, height })
         })
     }
 
     /// Looks the attribute up; `rules` are those that the ladder was made of.
     #[inline]
-    pub(super) fn climb<'s>(&self, rules: &'s [Rule], found: Option<&Attribute>) -> Climb<'s> {
-        let text = match found {
+    pub(super) fn climb<'s>(&self, rules: &'s [Rule], context: &Context) -> Climb<'s> {
+        let text = match self.path.find(context) {
             Some(Attribute::String(text)) => text,
             // The rules ask for texts, and there is none.
             None => return self.left(rules),
             // Any element of a list may hold.
             Some(_) => return Climb::Left(rules),
         };
-        let rung = self.operands.position(text).and_then(|operand| self.rungs.get(operand as usize));
-        match rung.and_then(|rung| rules.get(*rung as usize)) {
+        let rung = self.index.find(hash(text), |rung| {
+            let (operand, rule) = self.rungs.get(rung as usize)?;
+            operand.is(text).then_some(*rule)
+        });
+        match rung.and_then(|rule| rules.get(rule as usize)) {
             Some(rule) => Climb::Holds(rule),
             None => self.left(rules),
         }
@@ -86,7 +91,7 @@ pub(super) enum Climb<'s> {
 
 /// A rule that holds for a few texts lists them here; any other test is none of a ladder's.
 impl Test {
-    fn only_texts(&self) -> Option<&[crate::text::Text]> {
+    fn only_texts(&self) -> Option<&[Text]> {
         match self {
             Test::Text(text) => Some(std::slice::from_ref(text)),
             Test::AnyOf(values) => values.only_few_texts(),
