@@ -19,13 +19,13 @@ use flagd_client::{Client, Context};
 use flagd_examples::{client_from_environment, time_of_day};
 
 const FLAG: &str = "new-checkout";
-const USERS: [&str; 8] = ["user-1", "user-2", "user-3", "user-4", "user-5", "user-6", "user-7", "user-8"];
+const USERS: [&str; 8] = ["ada", "ben", "cleo", "dan", "eva", "finn", "gus", "hana"];
 const EVERY: Duration = Duration::from_millis(200);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let flags = client_from_environment("quickstart").start().await?;
-    println!("Asking for `{FLAG}` as user-1 ... user-8; Ctrl-C ends it.");
+    println!("Asking for `{FLAG}` as ada, ben, cleo, dan, eva, finn, gus and hana; Ctrl-C ends it.");
     let mut service = Service::new(&flags);
     let mut clock = tokio::time::interval(EVERY);
     let mut changes = flags.changes();

@@ -73,3 +73,8 @@ pub use builder::{Builder, StartError};
 pub use flagd_core::context::{Attribute, Context, IntoAttribute};
 pub use flagd_core::problem::Problem;
 pub use flagd_core::snapshot::{Explanation, Step};
+
+/// The README's Rust is compiled like any other example.
+#[cfg(all(doctest, feature = "remote"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -24,6 +24,13 @@ const CALIBRATION: usize = 20_000;
 
 fn main() {
     let bench = tasks::Bench::new();
+    // For a profiler: `ratio --bench profile "25 % split" 1000000`.
+    let arguments: Vec<String> = std::env::args().skip_while(|argument| argument != "profile").collect();
+    if let [_, task, times] = arguments.as_slice() {
+        let candidate = tasks::TASKS.iter().position(|name| name == task).unwrap_or(tasks::TASKS.len());
+        run(&bench, candidate, times.parse().unwrap_or(CALIBRATION));
+        return;
+    }
     // Cargo also runs benchmarks under `cargo test --benches`: then one short round shows that they work.
     let is_measuring = std::env::args().any(|argument| argument == "--bench");
     let rounds = if is_measuring { ROUNDS } else { 1 };

@@ -7,13 +7,14 @@
 use std::fmt;
 
 use crate::same::same;
+use crate::text::Text;
 
 /// A targeting key and attributes. Building one never fails; what cannot be used is simply absent.
 #[derive(Clone, Default, PartialEq)]
 pub struct Context {
     targeting_key: Option<Box<str>>,
     /// In byte order of the names, without repetition.
-    attributes: Vec<(Box<str>, Attribute)>,
+    attributes: Vec<(Text, Attribute)>,
 }
 
 /// The value of an attribute.
@@ -58,7 +59,8 @@ impl Context {
     /// Sets an attribute, or removes it when the value is `None`.
     pub fn set(&mut self, name: impl Into<Box<str>>, value: impl IntoAttribute) {
         let name: Box<str> = name.into();
-        let place = self.attributes.binary_search_by(|(known, _)| known.as_ref().cmp(&name));
+        let name = Text::from(name.as_ref());
+        let place = self.attributes.binary_search_by(|(known, _)| known.cmp(&name));
         match (place, value.into_attribute()) {
             (Ok(at), Some(value)) => {
                 if let Some(slot) = self.attributes.get_mut(at) {
@@ -80,12 +82,18 @@ impl Context {
     /// The attribute of exactly this name.
     #[must_use]
     pub fn attribute(&self, name: &str) -> Option<&Attribute> {
-        find(&self.attributes, name)
+        self.named(&name.into())
+    }
+
+    /// Contexts hold a handful of attributes: a walk is faster than a search.
+    #[inline]
+    pub(crate) fn named(&self, name: &Text) -> Option<&Attribute> {
+        self.attributes.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
     /// The names of all attributes, in byte order.
     pub fn attribute_names(&self) -> impl Iterator<Item = &str> {
-        self.attributes.iter().map(|(name, _)| name.as_ref())
+        self.attributes.iter().map(|(name, _)| name.as_str())
     }
 
     /// Reads a context from JSON: an object whose `targetingKey` is the targeting key and whose other members
@@ -131,15 +139,12 @@ impl Attribute {
     #[must_use]
     pub fn member(&self, name: &str) -> Option<&Attribute> {
         match self {
-            Attribute::Object(members) => find(members, name),
+            Attribute::Object(members) => {
+                members.iter().find(|(known, _)| same(known, name)).map(|(_, value)| value)
+            }
             _ => None,
         }
     }
-}
-
-/// Contexts hold a handful of attributes: comparing lengths first makes a plain walk faster than a search.
-fn find<'a>(list: &'a [(Box<str>, Attribute)], name: &str) -> Option<&'a Attribute> {
-    list.iter().find(|(known, _)| same(known, name)).map(|(_, value)| value)
 }
 
 /// What [`Context::with`] takes as a value; `None` makes the attribute absent.

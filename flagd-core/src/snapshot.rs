@@ -23,14 +23,17 @@ mod compile;
 mod condition;
 mod evaluate;
 mod explain;
+mod index;
+mod ladder;
 mod refusal;
+mod slot;
 mod slots;
 mod unit;
 mod version;
 
-use compile::{Compiler, Definition, Flag, Killed, Segment};
-use evaluate::{Evaluator, Nobody};
+use compile::{Compiler, Definition};
 use refusal::Held;
+use slot::{FlagSlot, SegmentSlot};
 use slots::Slots;
 
 /// An environment at one revision, compiled for evaluation. Immutable; the next one is derived from it.
@@ -41,22 +44,6 @@ pub struct Snapshot {
     segments: Slots<SegmentSlot>,
     /// The entries that are not in use as the state holds them.
     held: Arc<BTreeMap<EntryId, Held>>,
-}
-
-/// What is known about a flag's name.
-#[derive(Clone, Debug, Default)]
-struct FlagSlot {
-    /// The definition in use, if any.
-    flag: Option<Arc<Flag>>,
-    kill: Option<Arc<Killed>>,
-    /// Whether the state holds a definition that is refused.
-    is_refused: bool,
-}
-
-/// What is known about a segment's name.
-#[derive(Clone, Debug, Default)]
-struct SegmentSlot {
-    segment: Option<Arc<Segment>>,
 }
 
 /// Which entries a new snapshot must look at.
@@ -189,7 +176,7 @@ impl Snapshot {
         context: &Context,
         now: impl Fn() -> Timestamp,
     ) -> Evaluation<'s> {
-        let served = Evaluator::new(self, context, now, Nobody).key(key);
+        let served = evaluate::serve(self, key, context, now);
         Evaluation {
             value: served.value,
             variant: served.variant,
@@ -217,14 +204,14 @@ impl Snapshot {
     #[must_use]
     pub fn flag_type(&self, key: &str) -> Option<FlagType> {
         let slot = self.flags.find(key)?;
-        let of_kill = || slot.kill.as_deref()?.value.as_ref().and_then(FlagType::of);
-        slot.flag.as_deref().map(|flag| flag.value_type).or_else(of_kill)
+        let of_kill = || slot.kill()?.value.as_ref().and_then(FlagType::of);
+        slot.flag().map(|flag| flag.value_type).or_else(of_kill)
     }
 
     /// The definition in use under an id.
     fn in_use(&self, id: &EntryId) -> Option<Definition> {
         match id.kind {
-            EntryKind::FLAG => self.flags.find(&id.key)?.flag.clone().map(Definition::Flag),
+            EntryKind::FLAG => self.flags.find(&id.key)?.flag().cloned().map(Definition::Flag),
             EntryKind::SEGMENT => self.segments.find(&id.key)?.segment.clone().map(Definition::Segment),
             _ => None,
         }
@@ -233,7 +220,7 @@ impl Snapshot {
     /// Every definition in use.
     fn all_in_use(&self) -> impl Iterator<Item = (EntryId, Definition)> {
         let flags = self.flags.iter().filter_map(|(key, slot)| {
-            Some((EntryId::new(EntryKind::FLAG, key), Definition::Flag(slot.flag.clone()?)))
+            Some((EntryId::new(EntryKind::FLAG, key), Definition::Flag(slot.flag().cloned()?)))
         });
         flags.chain(self.segments.iter().filter_map(|(key, slot)| {
             Some((EntryId::new(EntryKind::SEGMENT, key), Definition::Segment(slot.segment.clone()?)))
@@ -252,17 +239,10 @@ impl Snapshot {
             None => (None, None),
         };
         match id.kind {
-            EntryKind::FLAG => self.flags.change(&id.key, |slot| slot.flag = flag),
+            EntryKind::FLAG => self.flags.change(&id.key, |slot| slot.set_flag(flag)),
             EntryKind::SEGMENT => self.segments.change(&id.key, |slot| slot.segment = segment),
             _ => {}
         }
-    }
-}
-
-impl FlagSlot {
-    /// A kill that knows its value answers even where there is no definition.
-    fn can_be_evaluated(&self) -> bool {
-        self.flag.is_some() || self.kill.as_deref().is_some_and(|kill| kill.value.is_some())
     }
 }
 

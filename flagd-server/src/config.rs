@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::limits::QUOTA_DEFAULT_BYTES;
+use crate::store::etcd::EtcdConfig;
 use crate::telemetry::{LogFormat, LogLevel, LogSettings};
 
 mod sources;
@@ -83,6 +84,8 @@ pub enum StoreChoice {
     Redb(PathBuf),
     /// In memory, until the process ends.
     Memory,
+    /// In etcd, together with other servers.
+    Etcd(Box<EtcdConfig>),
 }
 
 /// Whether the server says what to type next.
@@ -190,7 +193,11 @@ impl Config {
     /// [`ConfigError`].
     pub fn resolve(typed: Typed, around: Surroundings<'_>) -> Result<Config, ConfigError> {
         let sources = Sources::read(&typed.options, around)?;
-        let store = store(&sources)?;
+        let quota_bytes = sources.get("quota", values::size)?;
+        let mut store = store(&sources)?;
+        if let (StoreChoice::Etcd(etcd), Some(quota_bytes)) = (&mut store, quota_bytes) {
+            etcd.quota_bytes = quota_bytes;
+        }
         let command = match typed.command {
             None => Command::Serve,
             Some(TypedCommand::Backup { to }) => {
@@ -201,9 +208,9 @@ impl Config {
                 let to = match (to, &store) {
                     (Some(to), _) => to,
                     (None, StoreChoice::Redb(path)) => path.clone(),
-                    (None, StoreChoice::Memory) => {
+                    (None, StoreChoice::Memory | StoreChoice::Etcd(_)) => {
                         return Err(ConfigError::Contradiction(
-                            "restore writes a file, not memory; name it with --to FILE".to_owned(),
+                            "restore writes a file; name it with --to FILE".to_owned(),
                         ));
                     }
                 };
@@ -214,7 +221,7 @@ impl Config {
         Ok(Config {
             command,
             store,
-            quota_bytes: sources.get("quota", values::size)?.unwrap_or(QUOTA_DEFAULT_BYTES),
+            quota_bytes: quota_bytes.unwrap_or(QUOTA_DEFAULT_BYTES),
             listen: listen(&sources)?,
             server_name: server_name(&sources, around)?,
             drain_timeout: sources.get("drain-timeout", values::duration)?.unwrap_or(DRAIN_TIMEOUT_DEFAULT),
@@ -244,8 +251,7 @@ fn store(sources: &Sources) -> Result<StoreChoice, ConfigError> {
             std::cmp::Ordering::Greater => Ok(StoreChoice::Memory),
             std::cmp::Ordering::Equal if store == StoreChoice::Memory => Ok(store),
             std::cmp::Ordering::Equal => {
-                let both =
-                    format!("{there} keeps the changes in a file, {here} in memory only; drop one of them");
+                let both = format!("{there} keeps the changes, {here} in memory only; drop one of them");
                 Err(ConfigError::Contradiction(both))
             }
         },
@@ -255,6 +261,9 @@ fn store(sources: &Sources) -> Result<StoreChoice, ConfigError> {
 fn must_be_a_file(store: &StoreChoice, command: &str) -> Result<(), ConfigError> {
     match store {
         StoreChoice::Redb(_) => Ok(()),
+        StoreChoice::Etcd(_) => Err(ConfigError::Contradiction(format!(
+            "{command} copies a store in a file; etcd has backups of its own (etcdctl snapshot save)"
+        ))),
         StoreChoice::Memory => Err(ConfigError::Contradiction(format!(
             "{command} needs a store in a file; name it with --store FILE"
         ))),

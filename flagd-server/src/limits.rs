@@ -57,6 +57,8 @@ pub const REQUEST_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 pub const CHANGE_INLINE_MAX_BYTES: usize = 256 * 1024;
 /// Largest blob.
 pub const BLOB_MAX_BYTES: usize = 256 * 1024;
+/// Most records written at once, beside an append or alone: a transaction of etcd's takes 128 operations.
+pub const RECORDS_AT_ONCE_MAX: usize = 100;
 /// A checkpoint is written when loading would read more than this many bytes of changes ...
 pub const CHECKPOINT_EVERY_BYTES: usize = 4 * 1024 * 1024;
 /// ... or more than this many changes.

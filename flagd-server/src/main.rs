@@ -7,6 +7,7 @@ use std::sync::Arc;
 use flagd_server::clock::Clock;
 use flagd_server::config::{Banner, Command, Config, Existing, StoreChoice};
 use flagd_server::serve::{self, Settings};
+use flagd_server::store::etcd::{Etcd, EtcdConfig};
 use flagd_server::store::memory::Memory;
 use flagd_server::store::redb::Redb;
 use flagd_server::store::{Store, backup};
@@ -51,6 +52,11 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let store: Arc<dyn Store> = match &config.store {
         StoreChoice::Redb(path) => Arc::new(Redb::create(path, config.quota_bytes)?),
         StoreChoice::Memory => Arc::new(Memory::new(config.quota_bytes)),
+        StoreChoice::Etcd(etcd) => {
+            let store = Etcd::new(EtcdConfig::clone(etcd));
+            store.inspect().await;
+            Arc::new(store)
+        }
     };
     let listener = tokio::net::TcpListener::bind(config.listen).await.map_err(|error| {
         format!("cannot listen on {}: {error}; choose another with --listen", config.listen)

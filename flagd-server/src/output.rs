@@ -29,6 +29,7 @@ Try this in another terminal:
 pub(crate) fn banner(listen: SocketAddr, store: &StoreChoice, environments: &[EnvironmentName]) {
     let store = match store {
         StoreChoice::Redb(path) => format!("store {}", path.display()),
+        StoreChoice::Etcd(etcd) => format!("store in etcd at {}", etcd.endpoints.join(", ")),
         StoreChoice::Memory => "store in memory: everything is gone at the end".to_owned(),
     };
     let environments = match environments {

@@ -18,6 +18,7 @@ use flagd_core::revision::Revision;
 pub mod backup;
 #[cfg(test)]
 pub(crate) mod contract;
+pub mod etcd;
 pub mod log;
 pub mod memory;
 pub mod redb;
@@ -48,6 +49,14 @@ pub enum StoreError {
         bytes: usize,
         /// The limit.
         max_bytes: usize,
+    },
+    /// More is written at once than the store takes. Do: write it in parts (a mistake of the caller's).
+    #[error("{writes} writes at once are more than the store's limit of {max_writes}")]
+    TooMany {
+        /// How many.
+        writes: usize,
+        /// The limit.
+        max_writes: usize,
     },
 }
 
@@ -181,7 +190,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// A blob; `None` when it is not there.
     fn get_blob<'a>(&'a self, environment: &'a EnvironmentName, id: BlobId) -> Answer<'a, Option<Bytes>>;
 
-    /// Writes records, all or none.
+    /// Writes records, all or none; at most [`RECORDS_AT_ONCE_MAX`](crate::limits::RECORDS_AT_ONCE_MAX).
     fn put_records<'a>(
         &'a self,
         environment: &'a EnvironmentName,

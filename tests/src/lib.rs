@@ -10,8 +10,10 @@
 )]
 
 mod command;
+pub mod etcd;
 mod forge;
 mod liar;
+pub mod proxy;
 mod raw;
 mod world;
 

@@ -36,6 +36,7 @@ async fn of_several_flags_those_that_exist_are_killed_and_the_others_named() {
     let shop = world.connected_client("shop").await;
     let killed = world.flagctl(["kill", "new-cart", "new-crat"]).await;
     killed.exits(3).says("new-crat").says("did you mean").done();
+    world.flagctl(["history"]).await.succeeds().says("kill new-cart").does_not_say("new-crat").done();
     assert!(!shop.is_enabled("new-cart", &user("u")));
 }
 

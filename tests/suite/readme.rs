@@ -8,6 +8,11 @@ use std::sync::{Arc, Mutex};
 use flagd_tests::{World, eventually, example};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
+fn readme() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace");
+    fs::read_to_string(root.join("README.md")).expect("the README")
+}
+
 /// The commands of the README's session: lines of its first `console` block that begin with `$ `.
 fn session() -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace");
@@ -83,6 +88,12 @@ async fn the_session_works_word_for_word() {
         ["create", "ramp", "kill", "history", "revive", "rollback"],
         "the README tells the whole story"
     );
+    // What the README shows of the application is what it prints, but for the time of day.
+    for shown in
+        ["ada  new-checkout  off -> on", "finn  new-checkout  off -> on", "ada  new-checkout  on -> off"]
+    {
+        assert!(readme().contains(shown) && seen(&lines, shown), "{shown:?} is not in {lines:?}");
+    }
     assert!(seen(&lines, "off -> on") && seen(&lines, "on -> off"), "{lines:?}");
     drop(quickstart);
 }

@@ -4,11 +4,11 @@
 //! because it depends on the other definitions. A definition refers to flags and segments by their slots, so
 //! that replacing one of these does not touch it.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hint::select_unpredictable;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
 use serde_json::Value;
 
 use crate::definition::{
@@ -23,8 +23,10 @@ use crate::time::Timestamp;
 
 use super::condition::{Path, Test};
 use super::explain;
+use super::index::Texts;
+use super::ladder::Ladder;
+use super::slot::{FlagSlot, SegmentSlot};
 use super::slots::{Slot, Slots};
-use super::{FlagSlot, SegmentSlot};
 
 /// A flag, as it runs.
 #[derive(Debug)]
@@ -32,11 +34,12 @@ pub(super) struct Flag {
     pub(super) seed: Seed,
     /// What is served when no rule holds.
     pub(super) otherwise: Serve,
-    pub(super) variants: Box<[Variant]>,
+    pub(super) variants: Variants,
     pub(super) off_variant: u32,
     pub(super) switch: Switch,
     pub(super) requires: Box<[Requirement]>,
     pub(super) rules: Box<[Rule]>,
+    pub(super) ladder: Option<Box<Ladder>>,
     pub(super) value_type: FlagType,
     pub(super) origin: Origin,
 }
@@ -52,8 +55,46 @@ pub(super) struct Origin {
 
 #[derive(Debug)]
 pub(super) struct Variant {
-    pub(super) name: Box<str>,
+    pub(super) name: Cow<'static, str>,
     pub(super) value: Value,
+}
+
+/// The variants of a flag, in byte order of their names.
+#[derive(Debug)]
+pub(super) enum Variants {
+    /// Those of nearly every boolean flag: they cost no memory, and are never waited for.
+    OnOff,
+    Own(Box<[Variant]>),
+}
+
+/// The variants of a boolean flag that names none, in byte order.
+pub(super) static ON_OFF: [Variant; 2] = [
+    Variant { name: Cow::Borrowed("off"), value: Value::Bool(false) },
+    Variant { name: Cow::Borrowed("on"), value: Value::Bool(true) },
+];
+
+impl From<&BTreeMap<VariantName, Value>> for Variants {
+    fn from(variants: &BTreeMap<VariantName, Value>) -> Variants {
+        let known = ON_OFF.iter().map(|variant| (variant.name.as_ref(), &variant.value));
+        if variants.iter().map(|(name, value)| (name.as_str(), value)).eq(known) {
+            return Variants::OnOff;
+        }
+        let own = |(name, value): (&VariantName, &Value)| Variant {
+            name: Cow::Owned(name.as_str().to_owned()),
+            value: value.clone(),
+        };
+        Variants::Own(variants.iter().map(own).collect())
+    }
+}
+
+impl Variants {
+    #[inline]
+    pub(super) fn get(&self, variant: u32) -> Option<&Variant> {
+        match self {
+            Variants::OnOff => ON_OFF.get(variant as usize),
+            Variants::Own(own) => own.get(variant as usize),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -118,14 +159,11 @@ impl Split {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) by: Option<Path>,
-    pub(super) include: Units,
-    pub(super) exclude: Units,
+    pub(super) include: Texts,
+    pub(super) exclude: Texts,
     pub(super) condition: Option<Condition>,
     pub(super) origin: Origin,
 }
-
-/// Listed units.
-pub(super) type Units = HashSet<Box<str>, FixedState>;
 
 /// A condition, as it runs.
 #[derive(Debug)]
@@ -200,11 +238,6 @@ impl<'a> Compiler<'a> {
 
     fn flag(&mut self, definition: &FlagDefinition, bytes: &Arc<[u8]>) -> Result<Flag, String> {
         let mut uses = BTreeSet::new();
-        let variants = definition
-            .variants
-            .iter()
-            .map(|(name, value)| Variant { name: name.as_str().into(), value: value.clone() })
-            .collect();
         let rules = definition
             .rules
             .iter()
@@ -215,7 +248,7 @@ impl<'a> Compiler<'a> {
                     serve: serve(definition, &rule.serve)?,
                 })
             })
-            .collect::<Result<_, String>>()?;
+            .collect::<Result<Box<[Rule]>, String>>()?;
         let requires = definition
             .requires
             .iter()
@@ -231,7 +264,8 @@ impl<'a> Compiler<'a> {
         Ok(Flag {
             seed: Seed::of(&definition.salt),
             otherwise: serve(definition, &definition.otherwise)?,
-            variants,
+            variants: Variants::from(&definition.variants),
+            ladder: Ladder::of(&rules),
             off_variant: position(definition, &definition.off_variant)?,
             switch: definition.switch,
             requires,
@@ -249,8 +283,8 @@ impl<'a> Compiler<'a> {
         };
         Ok(Segment {
             by: definition.by.as_deref().map(Path::of),
-            include: definition.include.iter().cloned().collect(),
-            exclude: definition.exclude.iter().cloned().collect(),
+            include: definition.include.iter().map(AsRef::as_ref).collect(),
+            exclude: definition.exclude.iter().map(AsRef::as_ref).collect(),
             condition,
             origin: Origin { bytes: Arc::clone(bytes), uses: uses.into_iter().collect() },
         })

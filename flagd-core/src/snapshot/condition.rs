@@ -7,7 +7,6 @@
 
 use core::net::IpAddr;
 use std::cmp::Ordering;
-use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::FixedState;
@@ -17,10 +16,11 @@ use semver::VersionReq;
 
 use crate::context::{Attribute, Context};
 use crate::definition::{self, Case, Scalar, compile_pattern, read_network};
+use crate::text::Text;
 use crate::time::Timestamp;
 
+use super::index::Texts as TextSet;
 use super::version;
-use crate::same::same;
 
 /// The name by which the targeting key is an attribute like any other.
 const TARGETING_KEY: &str = "targetingKey";
@@ -31,9 +31,9 @@ const FEW: usize = 4;
 /// Where an attribute stands in a context: its whole text as a name first, else split at dots.
 #[derive(Debug)]
 pub(super) struct Path {
-    whole: Box<str>,
+    whole: Text,
     /// The parts between the dots; none when there is no dot.
-    parts: Box<[Box<str>]>,
+    parts: Box<[Text]>,
     is_targeting_key: bool,
 }
 
@@ -49,18 +49,18 @@ pub(super) enum Found<'a> {
 impl Path {
     pub(super) fn of(text: &str) -> Path {
         let parts =
-            if text.contains('.') { text.split('.').map(Box::from).collect() } else { Box::default() };
+            if text.contains('.') { text.split('.').map(Text::from).collect() } else { Box::default() };
         Path { whole: text.into(), parts, is_targeting_key: text == TARGETING_KEY }
     }
 
     /// The path as written.
     pub(super) fn as_str(&self) -> &str {
-        &self.whole
+        self.whole.as_str()
     }
 
     #[inline]
     pub(super) fn find<'a>(&self, context: &'a Context) -> Option<Found<'a>> {
-        if let Some(attribute) = context.attribute(&self.whole) {
+        if let Some(attribute) = context.named(&self.whole) {
             return Some(Found::Attribute(attribute));
         }
         self.find_below(context)
@@ -72,8 +72,8 @@ impl Path {
             return context.targeting_key().map(Found::Text);
         }
         let (first, below) = self.parts.split_first()?;
-        let start = context.attribute(first)?;
-        below.iter().try_fold(start, |value, name| value.member(name)).map(Found::Attribute)
+        let start = context.named(first)?;
+        below.iter().try_fold(start, |value, name| value.member(name.as_str())).map(Found::Attribute)
     }
 }
 
@@ -81,7 +81,7 @@ impl Path {
 #[derive(Debug)]
 pub(super) enum Test {
     /// The text is exactly this: the most frequent test of all.
-    Text(Box<str>),
+    Text(Text),
     /// The value is one of these.
     AnyOf(Box<AnyOf>),
     /// A text that lies somewhere in the value.
@@ -134,8 +134,8 @@ pub(super) struct AnyOf {
 /// Texts to be equal to.
 #[derive(Debug)]
 enum Texts {
-    Few(Box<[Box<str>]>),
-    Many(HashSet<Box<str>, FixedState>),
+    Few(Box<[Text]>),
+    Many(TextSet),
     /// In lower case, in order of the hash of their characters, so that a text is looked up while it is
     /// being lowered.
     Lowered(Box<[(u64, Box<str>)]>),
@@ -148,7 +148,9 @@ impl Test {
             Test::Part(part, case, operands.iter().map(|operand| lowered_if(operand, case)).collect())
         };
         Ok(match test {
-            definition::Test::Equals(Scalar::String(operand), Case::Sensitive) => Test::Text(operand.clone()),
+            definition::Test::Equals(Scalar::String(operand), Case::Sensitive) => {
+                Test::Text(operand.as_ref().into())
+            }
             definition::Test::Equals(scalar, case) => {
                 Test::AnyOf(Box::new(AnyOf::of(std::slice::from_ref(scalar), *case)))
             }
@@ -175,7 +177,7 @@ impl Test {
     #[inline]
     pub(super) fn holds(&self, found: Option<Found<'_>>) -> bool {
         match (self, found) {
-            (Test::Text(operand), Some(Found::Attribute(Attribute::String(text)))) => same(operand, text),
+            (Test::Text(operand), Some(Found::Attribute(Attribute::String(text)))) => operand.is(text),
             _ => self.holds_otherwise(found),
         }
     }
@@ -210,7 +212,7 @@ impl Test {
     #[inline]
     fn text(&self, text: &str) -> bool {
         match self {
-            Test::Text(operand) => same(operand, text),
+            Test::Text(operand) => operand.is(text),
             Test::AnyOf(values) => values.has_text(text),
             Test::Part(part, Case::Sensitive, operands) => operands.iter().any(|operand| match part {
                 Part::Start => text.starts_with(operand.as_ref()),
@@ -280,10 +282,22 @@ impl AnyOf {
         numbers.sort_unstable_by(f64::total_cmp);
         let texts = match case {
             Case::Ignore => Texts::lowered(texts),
-            Case::Sensitive if texts.len() <= FEW => Texts::Few(texts.into()),
-            Case::Sensitive => Texts::Many(texts.into_iter().collect()),
+            Case::Sensitive if texts.len() <= FEW => {
+                Texts::Few(texts.iter().map(|text| text.as_ref().into()).collect())
+            }
+            Case::Sensitive => Texts::Many(texts.iter().map(AsRef::as_ref).collect()),
         };
         AnyOf { texts, integers: integers.into(), numbers: numbers.into(), truth, falsehood }
+    }
+
+    /// The texts, when there is nothing else and they are few.
+    pub(super) fn only_few_texts(&self) -> Option<&[Text]> {
+        let has_others =
+            self.truth || self.falsehood || !self.integers.is_empty() || !self.numbers.is_empty();
+        match &self.texts {
+            Texts::Few(texts) if !has_others => Some(texts),
+            _ => None,
+        }
     }
 
     fn has_bool(&self, value: bool) -> bool {
@@ -292,7 +306,7 @@ impl AnyOf {
 
     fn has_text(&self, text: &str) -> bool {
         match &self.texts {
-            Texts::Few(texts) => texts.iter().any(|known| same(known, text)),
+            Texts::Few(texts) => texts.iter().any(|known| known.is(text)),
             Texts::Many(texts) => texts.contains(text),
             Texts::Lowered(texts) => {
                 let hash = hash_chars(lower(text));

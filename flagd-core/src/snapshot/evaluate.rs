@@ -13,11 +13,12 @@ use crate::definition::Switch;
 use crate::split::Point;
 use crate::time::Timestamp;
 
-use super::compile::{Condition, Flag, Killed, Requirement, Rule, Segment, Serve, Split};
+use super::compile::{Condition, Flag, Killed, Requirement, Rule, Segment, Serve, Split, Variant};
 use super::condition::{Found, Path, Test};
 use super::explain as say;
+use super::slot::FlagSlot;
 use super::unit::{Buffer, unit};
-use super::{FlagSlot, Reason, Snapshot};
+use super::{Reason, Snapshot};
 
 /// The longest chain of requirements, or of segments, that is followed; the writer's limit is far below. A link
 /// beyond it does not hold.
@@ -29,6 +30,8 @@ const VISITS_MAX: u32 = 10_000;
 
 /// Told about each step. Both closures make sentences and are not called by whoever does not listen.
 pub(super) trait Observer {
+    /// Whether anybody does: who listens is shown every step, also those that could be spared.
+    const LISTENS: bool;
     /// Something is about to be looked at.
     fn open(&mut self, what: impl FnOnce() -> String);
     /// What came out of what was opened last.
@@ -39,6 +42,8 @@ pub(super) trait Observer {
 pub(super) struct Nobody;
 
 impl Observer for Nobody {
+    const LISTENS: bool = false;
+
     #[inline]
     fn open(&mut self, _: impl FnOnce() -> String) {}
     #[inline]
@@ -51,6 +56,32 @@ pub(super) struct Served<'s> {
     pub(super) value: Option<&'s Value>,
     pub(super) variant: Option<&'s str>,
     pub(super) reason: Reason<'s>,
+}
+
+/// What a flag serves, found the shortest way; [`Evaluator::key`] is the same without short ways.
+#[inline]
+pub(super) fn serve<'s>(
+    snapshot: &'s Snapshot,
+    key: &str,
+    context: &Context,
+    now: impl Fn() -> Timestamp,
+) -> Served<'s> {
+    let Some(slot) = snapshot.flags.find(key) else { return nothing(Reason::NotFound) };
+    match slot.served_shortly(context) {
+        Some(variant) => variant.served(Reason::Otherwise),
+        None => serve_slot(snapshot, slot, context, now),
+    }
+}
+
+/// A call of its own, so that the short way stays short.
+#[inline(never)]
+fn serve_slot<'s>(
+    snapshot: &'s Snapshot,
+    slot: &'s FlagSlot,
+    context: &Context,
+    now: impl Fn() -> Timestamp,
+) -> Served<'s> {
+    Evaluator::new(snapshot, context, now, Nobody).slot(slot, 0)
 }
 
 /// One evaluation on its way.
@@ -83,12 +114,12 @@ impl<'r, 's, N: Fn() -> Timestamp, O: Observer> Evaluator<'r, 's, N, O> {
 
     #[inline]
     fn slot(&mut self, slot: &'s FlagSlot, depth: u32) -> Served<'s> {
-        if let Some(kill) = slot.kill.as_deref() {
-            return kill.serve(slot.flag.as_deref());
+        if let Some(kill) = slot.kill() {
+            return kill.serve(slot.flag().map(AsRef::as_ref));
         }
-        match slot.flag.as_deref() {
+        match slot.flag() {
             Some(flag) => self.flag(flag, depth),
-            None if slot.is_refused => nothing(Reason::Refused),
+            None if slot.is_refused() => nothing(Reason::Refused),
             None => nothing(Reason::NotFound),
         }
     }
@@ -103,7 +134,7 @@ impl<'r, 's, N: Fn() -> Timestamp, O: Observer> Evaluator<'r, 's, N, O> {
                 return flag.off(Reason::Requirement(&requirement.key));
             }
         }
-        let mut rules = flag.rules.iter();
+        let mut rules = flag.rules.get(self.spared(flag)..).unwrap_or_default().iter();
         for rule in rules.by_ref() {
             if self.rule(rule) {
                 let served = self.serve(flag, &rule.serve, Reason::Rule(&rule.name));
@@ -112,6 +143,15 @@ impl<'r, 's, N: Fn() -> Timestamp, O: Observer> Evaluator<'r, 's, N, O> {
             }
         }
         self.serve(flag, &flag.otherwise, Reason::Otherwise)
+    }
+
+    /// How many of a flag's first rules are known not to hold.
+    #[inline]
+    fn spared(&mut self, flag: &'s Flag) -> usize {
+        match &flag.ladder {
+            Some(ladder) if !O::LISTENS => ladder.skip(self.find(&ladder.path)),
+            _ => 0,
+        }
     }
 
     fn requirement(&mut self, requirement: &'s Requirement, depth: u32) -> bool {
@@ -275,11 +315,18 @@ impl Killed {
     }
 }
 
+impl Variant {
+    #[inline]
+    fn served<'s>(&'s self, reason: Reason<'s>) -> Served<'s> {
+        Served { value: Some(&self.value), variant: Some(&self.name), reason }
+    }
+}
+
 impl Flag {
     #[inline]
     fn serve<'s>(&'s self, variant: u32, reason: Reason<'s>) -> Served<'s> {
-        match self.variants.get(variant as usize) {
-            Some(variant) => Served { value: Some(&variant.value), variant: Some(&variant.name), reason },
+        match self.variants.get(variant) {
+            Some(variant) => variant.served(reason),
             None => nothing(reason),
         }
     }

@@ -46,6 +46,8 @@ struct Scribe {
 }
 
 impl Observer for Scribe {
+    const LISTENS: bool = true;
+
     fn open(&mut self, what: impl FnOnce() -> String) {
         let place = (self.steps.len() < STEPS_MAX).then_some(self.steps.len());
         if place.is_some() {

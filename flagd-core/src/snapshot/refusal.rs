@@ -18,6 +18,7 @@ use crate::state::State;
 
 use super::circle::circles;
 use super::compile::{Compiler, Definition, Killed};
+use super::slot::FlagSlot;
 use super::{Snapshot, Touched};
 
 /// A refused entry, kept until it is mended.
@@ -73,7 +74,7 @@ pub(super) fn derive(previous: &Snapshot, state: &State, touched: Touched<'_>) -
     let ids = ids_to_look_at(previous, state, touched);
     for id in ids.iter().filter(|id| id.kind == EntryKind::KILL) {
         let kill = state.get(id).map(|entry| Arc::new(Killed::from(parse_kill(&entry.bytes))));
-        next.flags.change(&id.key, |slot| slot.kill = kill);
+        next.flags.change(&id.key, |slot| slot.set_kill(kill));
     }
     let only_change = only_change(previous, state, touched);
     let mut candidates: Candidates = ids
@@ -100,8 +101,8 @@ pub(super) fn derive(previous: &Snapshot, state: &State, touched: Touched<'_>) -
     }
     for id in ids.iter().filter(|id| id.kind == EntryKind::FLAG) {
         let is_refused = held.contains_key(id);
-        if is_refused || next.flags.find(&id.key).is_some_and(|slot| slot.is_refused) {
-            next.flags.change(&id.key, |slot| slot.is_refused = is_refused);
+        if is_refused || next.flags.find(&id.key).is_some_and(FlagSlot::is_refused) {
+            next.flags.change(&id.key, |slot| slot.set_refused(is_refused));
         }
     }
     next.held = Arc::new(held);
@@ -116,10 +117,10 @@ fn ids_to_look_at(previous: &Snapshot, state: &State, touched: Touched<'_>) -> B
         Touched::All => {
             ids.extend(state.entries().map(|(id, _)| id.clone()));
             for (key, slot) in previous.flags.iter() {
-                if slot.flag.is_some() {
+                if slot.flag().is_some() {
                     ids.insert(EntryId::new(EntryKind::FLAG, key));
                 }
-                if slot.kill.is_some() {
+                if slot.kill().is_some() {
                     ids.insert(EntryId::new(EntryKind::KILL, key));
                 }
             }

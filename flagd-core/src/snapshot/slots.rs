@@ -2,16 +2,19 @@
 //!
 //! A name is given the next free number once and keeps it in every snapshot derived from this one, also while
 //! the flag is gone, so definitions refer to one another by number and replacing one never touches its users.
-//! Contents lie in chunks that snapshots share: one changed flag costs one chunk, and the map of names is
+//! A name and its contents lie in one line of memory, so that recognising the name fetches the contents. The
+//! lines lie in chunks that snapshots share: one changed flag costs one chunk, and the index of names is
 //! copied only when a name appears that was never there. This file does not know what the contents mean.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
+use crate::text::Text;
 
-/// Slots of one chunk: what one changed flag copies.
-const CHUNK: usize = 64;
+use super::index::{Index, hash};
+
+/// Slots of one chunk: what one changed flag copies. With 100,000 flags, copying one chunk and the list of
+/// all chunks cost about the same.
+const CHUNK: usize = 128;
 
 /// The number of a name, valid along a chain of derived snapshots.
 pub(super) type Slot = u32;
@@ -19,54 +22,80 @@ pub(super) type Slot = u32;
 /// Contents of type `T` by name and by number.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slots<T> {
-    /// The names come from operators, not from the public, so a fixed hash state is safe and keeps this crate
-    /// free of randomness.
-    names: Arc<HashMap<Box<str>, Slot, FixedState>>,
-    chunks: Vec<Arc<[T; CHUNK]>>,
+    index: Index,
+    /// How many names there are; the next number.
+    names: Slot,
+    chunks: Vec<Arc<[Named<T>; CHUNK]>>,
+}
+
+/// A name and its contents, in a line of memory of their own.
+#[derive(Clone, Debug, Default)]
+#[repr(align(64))]
+struct Named<T> {
+    name: Text,
+    contents: T,
 }
 
 impl<T: Clone + Default> Slots<T> {
     /// The contents of a name.
     #[inline]
     pub(super) fn find(&self, name: &str) -> Option<&T> {
-        self.at(*self.names.get(name)?)
+        self.index.find(hash(name), |slot| {
+            let named = self.named(slot)?;
+            named.name.is(name).then_some(&named.contents)
+        })
     }
 
     /// The contents of a number.
     #[inline]
     pub(super) fn at(&self, slot: Slot) -> Option<&T> {
+        self.named(slot).map(|named| &named.contents)
+    }
+
+    #[inline]
+    fn named(&self, slot: Slot) -> Option<&Named<T>> {
         let slot = slot as usize;
         self.chunks.get(slot / CHUNK)?.get(slot % CHUNK)
     }
 
+    fn named_mut(&mut self, slot: Slot) -> Option<&mut Named<T>> {
+        let slot = slot as usize;
+        Arc::make_mut(self.chunks.get_mut(slot / CHUNK)?).get_mut(slot % CHUNK)
+    }
+
     /// The number of a name; a new one when the name never had any.
     pub(super) fn intern(&mut self, name: &str) -> Slot {
-        if let Some(slot) = self.names.get(name) {
-            return *slot;
+        let is_it = |slot| self.named(slot)?.name.is(name).then_some(slot);
+        if let Some(slot) = self.index.find(hash(name), is_it) {
+            return slot;
         }
-        let next = self.names.len();
-        if next == self.chunks.len() * CHUNK {
-            self.chunks.push(Arc::new(std::array::from_fn(|_| T::default())));
+        let slot = self.names;
+        if slot as usize == self.chunks.len() * CHUNK {
+            self.chunks.push(Arc::new(std::array::from_fn(|_| Named::default())));
         }
+        if let Some(named) = self.named_mut(slot) {
+            named.name = name.into();
+        }
+        let mut index = std::mem::take(&mut self.index);
+        index.push(slot, |slot| self.named(slot).map_or(0, |named| hash(named.name.as_str())));
+        self.index = index;
         // Four billion names do not fit into memory; if they did, the last would share a slot, not panic.
-        let slot = Slot::try_from(next).unwrap_or(Slot::MAX);
-        Arc::make_mut(&mut self.names).insert(name.into(), slot);
+        self.names = slot.saturating_add(1);
         slot
     }
 
     /// Changes the contents of a name, which is interned if need be.
     pub(super) fn change(&mut self, name: &str, change: impl FnOnce(&mut T)) {
-        let slot = self.intern(name) as usize;
-        if let Some(chunk) = self.chunks.get_mut(slot / CHUNK)
-            && let Some(contents) = Arc::make_mut(chunk).get_mut(slot % CHUNK)
-        {
-            change(contents);
+        let slot = self.intern(name);
+        if let Some(named) = self.named_mut(slot) {
+            change(&mut named.contents);
         }
     }
 
-    /// All names and their contents, in no order.
+    /// All names and their contents, in the order in which the names appeared.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
-        self.names.iter().filter_map(|(name, slot)| Some((name.as_ref(), self.at(*slot)?)))
+        let named = self.chunks.iter().flat_map(|chunk| chunk.iter()).take(self.names as usize);
+        named.map(|named| (named.name.as_str(), &named.contents))
     }
 }
 
@@ -85,9 +114,9 @@ mod tests {
         assert_eq!(first.find("flag-70"), Some(&70));
         assert_eq!(second.find("flag-70"), Some(&1_000));
         assert_eq!(first.intern("flag-70"), second.intern("flag-70"));
-        assert!(Arc::ptr_eq(&first.names, &second.names), "a known name copies no map");
+        assert!(first.index.is_shared_with(&second.index), "a known name copies no index");
         let shared = first.chunks.iter().zip(&second.chunks).filter(|(a, b)| Arc::ptr_eq(a, b)).count();
-        assert_eq!((first.chunks.len(), shared), (4, 3));
+        assert_eq!((first.chunks.len(), shared), (2, 1));
     }
 
     #[test]

@@ -142,7 +142,7 @@ fn store(error: &StoreError) -> (Code, ErrorCode, &'static str) {
         StoreError::Corrupt(_) => {
             (Code::Internal, ErrorCode::Unavailable, "restore a backup; nothing was changed")
         }
-        StoreError::TooLarge { .. } => {
+        StoreError::TooLarge { .. } | StoreError::TooMany { .. } => {
             (Code::InvalidArgument, ErrorCode::TooLarge, "make it smaller, or send it in pieces")
         }
     }

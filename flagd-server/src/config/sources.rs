@@ -88,7 +88,7 @@ impl Sources {
         let Some((place, value)) = self.0.get(name) else { return Ok(None) };
         match read(value) {
             Ok(meant) => Ok(Some((place.clone(), meant))),
-            Err(reason) => Err(ConfigError::Value { place: place.clone(), value: value.clone(), reason }),
+            Err(reason) => Err(ConfigError::Value { place: place.clone(), value: shown(value), reason }),
         }
     }
 
@@ -100,6 +100,11 @@ impl Sources {
     ) -> Result<Option<T>, ConfigError> {
         Ok(self.placed(name, read)?.map(|(_, meant)| meant))
     }
+}
+
+/// A value as it may be repeated: somebody may have put a password into the address of an etcd.
+fn shown(value: &str) -> String {
+    if value.starts_with("etcd:") { "etcd://...".to_owned() } else { value.to_owned() }
 }
 
 fn config_path(typed: &TypedOptions, around: Surroundings<'_>) -> Result<Option<PathBuf>, ConfigError> {

@@ -96,8 +96,9 @@ fn every_option_is_known_to_every_place() {
 }
 
 #[test]
-fn the_store_is_a_file_or_memory() {
+fn the_store_is_a_file_or_memory_or_etcd() {
     let redb = |path: &str| Ok(StoreChoice::Redb(path.into()));
+    let etcd = |url: &str| StoreChoice::Etcd(Box::new(EtcdConfig::parse(url).unwrap()));
     let cases: &[(&str, Line<'_>, Variables<'_>, Result<StoreChoice, &str>)] = &[
         ("a path", &["--store", "a.redb"], &[], redb("a.redb")),
         ("a path with its kind", &["--store", "redb:a:b"], &[], redb("a:b")),
@@ -107,7 +108,15 @@ fn the_store_is_a_file_or_memory() {
         ("a flag over an ephemeral variable", &["--store", "a"], &[("FLAGD_EPHEMERAL", "1")], redb("a")),
         ("both say memory", &["--ephemeral", "--store", "memory"], &[], Ok(StoreChoice::Memory)),
         ("both", &["--ephemeral", "--store", "a"], &[], Err("drop one")),
-        ("etcd", &["--store", "etcd://127.0.0.1:2379"], &[], Err("no etcd store yet")),
+        ("etcd", &["--store", "etcd://a:1,b/flags"], &[], Ok(etcd("etcd://a:1,b/flags"))),
+        (
+            "etcd with a quota",
+            &["--store", "etcd://a", "--quota", "1GiB"],
+            &[],
+            Ok(etcd("etcd://a?quota=1GiB")),
+        ),
+        ("etcd, wrong", &["--store", "etcd://"], &[], Err("--store: `etcd://...` names 0 hosts")),
+        ("etcd with a password", &["--store", "etcd://u:p@h"], &[], Err("`etcd://...` holds credentials")),
         ("another kind", &["--store", "postgres://h/db"], &[], Err("`postgres`")),
         ("redb without a file", &["--store", "redb:"], &[], Err("names no file")),
     ];

@@ -28,8 +28,10 @@ pub struct TypedOptions {
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
 
-    /// Where the changes are kept: `redb:PATH` or a plain path for a file, `memory` for nowhere. The file and the
-    /// folders above it are made when they are missing. [default: data/flagd.redb]
+    /// Where the changes are kept: `redb:PATH` or a plain path for a file, `etcd://HOST:PORT,HOST:PORT/PREFIX` for an
+    /// etcd that several servers share, `memory` for nowhere. The file and the folders above it are made when they
+    /// are missing. etcd takes ?user=NAME&password-file=PATH and ?ca=PATH&cert=PATH&key=PATH (PEM). [default:
+    /// data/flagd.redb]
     #[arg(long, value_name = "STORE", global = true)]
     pub store: Option<String>,
 
@@ -131,6 +133,7 @@ Examples:
   flagd                                    listen on 127.0.0.1:8013, keep data/flagd.redb
   flagd --ephemeral                        try things out and leave nothing behind
   flagd --store /var/lib/flagd/flagd.redb --log-format json
+  flagd --store etcd://e1:2379,e2:2379,e3:2379/flagd
   flagd --config /etc/flagd.toml           with listen, store, quota ... in a file
   flagd backup before-launch.redb          copy the store, also while the server runs
   flagd restore before-launch.redb --to data/flagd.redb --force

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::StoreChoice;
 use crate::limits::HELLO_TEXT_MAX_BYTES;
+use crate::store::etcd::EtcdConfig;
 use crate::telemetry::{LogFormat, LogLevel};
 
 pub(super) fn yes_or_no(text: &str) -> Result<bool, String> {
@@ -32,14 +33,15 @@ pub(super) fn store(text: &str) -> Result<StoreChoice, String> {
         None if text == "memory" => Ok(StoreChoice::Memory),
         Some(("redb", "")) => Err("names no file; write redb:PATH".to_owned()),
         Some(("redb", path)) => Ok(StoreChoice::Redb(PathBuf::from(path))),
-        Some(("etcd", _)) => {
-            Err("needs etcd, and this build has no etcd store yet; use a file, such as data/flagd.redb"
-                .to_owned())
+        Some(("etcd", _)) => EtcdConfig::parse(text)
+            .map(|etcd| StoreChoice::Etcd(Box::new(etcd)))
+            .map_err(|error| error.to_string()),
+        Some((kind, rest)) if rest.starts_with("//") => Err(format!(
+            "is of a kind that is not known, `{kind}`; write redb:PATH, a path, etcd://HOST, or memory"
+        )),
+        _ if text.is_empty() => {
+            Err("names no store; write redb:PATH, a path, etcd://HOST, or memory".to_owned())
         }
-        Some((kind, rest)) if rest.starts_with("//") => {
-            Err(format!("is of a kind that is not known, `{kind}`; write redb:PATH, a path, or memory"))
-        }
-        _ if text.is_empty() => Err("names no store; write redb:PATH, a path, or memory".to_owned()),
         _ => Ok(StoreChoice::Redb(PathBuf::from(text))),
     }
 }

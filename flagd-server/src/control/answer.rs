@@ -82,7 +82,11 @@ pub(super) fn plan(
     let mut plan = edit::plan(state, &edit, author)?;
     plan.notes.splice(0..0, notes);
     let subjects = subjects(&edit);
-    let defined: Vec<String> = subjects.iter().map(definition_name).collect();
+    // A kill of a flag that does not exist is no part of what was done.
+    let exists = |id: &&EntryId| {
+        id.kind != EntryKind::KILL || state.get(&EntryId { kind: EntryKind::FLAG, ..(*id).clone() }).is_some()
+    };
+    let defined: Vec<String> = subjects.iter().filter(exists).map(definition_name).collect();
     let movement = plan.effects.iter().map(|effect| effect.movement).max().unwrap_or(Movement::Nothing);
     let answer = ChangeResponse {
         revision: if plan.writes.is_empty() { newest(state, &subjects).0 } else { 0 },

@@ -190,7 +190,11 @@ impl Control {
             }
             Ok(Outcome::Lost) => Ok(Attempt::Lost),
             Err(StoreError::Full(why)) => Err(ControlError::Quota(why)),
-            Err(error @ (StoreError::TooLarge { .. } | StoreError::NoEnvironment(_))) => Err(error.into()),
+            Err(
+                error @ (StoreError::TooLarge { .. }
+                | StoreError::TooMany { .. }
+                | StoreError::NoEnvironment(_)),
+            ) => Err(error.into()),
             Err(error) => Ok(Attempt::Unknown(error.to_string())),
         }
     }

@@ -29,7 +29,7 @@ pub(super) fn verb(operation: &Operation) -> &'static str {
     }
 }
 
-/// The line for people; `defined` names the definitions of the file, where the operation has one.
+/// The line for people; `defined` names the definitions of the file, or the flags that were there to be killed.
 pub(super) fn text(operation: &Operation, defined: &[String]) -> String {
     let verb = verb(operation);
     match operation {
@@ -49,6 +49,7 @@ pub(super) fn text(operation: &Operation, defined: &[String]) -> String {
             let from = from.as_ref().map(|name| format!(" from {name}")).unwrap_or_default();
             format!("ramp {flag}{variant} to {} %{place}{from}", percent(*share))
         }
+        Operation::Kill(_) if !defined.is_empty() => format!("{verb} {}", names(defined)),
         Operation::Kill(flags) | Operation::Revive(flags) => format!("{verb} {}", names(flags)),
         Operation::Rollback { flags, segments, to } => {
             let segments = segments.iter().map(|key| format!("segment {key}"));

@@ -265,7 +265,7 @@ fn what_did_not_change_is_not_compiled_again() {
     let whole = before.derive(&world.state, Touched::All);
     for snapshot in [&world.snapshot, &whole] {
         for key in ["f", "g"] {
-            let flag = |of: &Snapshot| of.flags.find(key).unwrap().flag.clone().unwrap();
+            let flag = |of: &Snapshot| of.flags.find(key).unwrap().flag().cloned().unwrap();
             assert!(Arc::ptr_eq(&flag(&before), &flag(snapshot)), "{key}");
         }
     }

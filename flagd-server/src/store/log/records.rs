@@ -12,11 +12,8 @@ use flagd_core::revision::Revision;
 use flagd_proto::{Message, store as wire};
 
 use super::{FirstAnswer, Log, RosterEntry, blobs, encoding};
-use crate::limits::REQUEST_KEPT_MS;
+use crate::limits::{RECORDS_AT_ONCE_MAX, REQUEST_KEPT_MS};
 use crate::store::{RecordKind, RecordWrite, StoreError};
-
-/// So many expired answers are forgotten in one transaction.
-const FORGET_AT_ONCE: usize = 256;
 
 /// The record that answers whoever repeats a request.
 pub(super) fn request(id: &str, revision: Revision, time_ms: u64, answer: Vec<u8>) -> RecordWrite {
@@ -69,7 +66,7 @@ impl Log {
                 }
             }
             forgotten += expired.len();
-            for some in expired.chunks(FORGET_AT_ONCE) {
+            for some in expired.chunks(RECORDS_AT_ONCE_MAX) {
                 self.store.put_records(&environment, some.to_vec()).await?;
             }
         }
@@ -128,10 +125,10 @@ impl Log {
         Ok(RecordWrite { kind: RecordKind::Source, key: source.to_owned(), value })
     }
 
-    /// Remembers clients.
+    /// Remembers clients. Each is remembered on its own; a large roster is written in parts.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]; what was written until then stays written.
     pub async fn save_roster(
         &self,
         environment: &EnvironmentName,
@@ -150,10 +147,10 @@ impl Log {
                 value,
             })
             .collect();
-        if writes.is_empty() {
-            return Ok(());
+        for some in writes.chunks(RECORDS_AT_ONCE_MAX) {
+            self.store.put_records(environment, some.to_vec()).await?;
         }
-        self.store.put_records(environment, writes).await
+        Ok(())
     }
 
     /// The clients remembered.
