@@ -12,6 +12,7 @@ use crate::error::{Exit, Failure};
 use crate::file::Section;
 use crate::output::{Header, Printer};
 
+mod batch;
 mod change;
 mod document;
 mod edit;
@@ -35,6 +36,7 @@ struct Session {
 pub(crate) async fn run(cli: Cli, printer: Printer) -> Exit {
     let offline = match &cli.verb {
         Verb::Check(args) => Some(offline::check(&printer, args)),
+        Verb::Evaluate(args) if !args.files.is_empty() => Some(batch::evaluate(args)),
         Verb::Schema => Some(offline::schema()),
         Verb::Completions(args) => Some(offline::completions(args)),
         _ => None,

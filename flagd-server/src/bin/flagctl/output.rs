@@ -5,7 +5,7 @@
 //! everything that belongs to the answer; progress and failures go to standard error.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
+use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -307,8 +307,13 @@ fn pretty(value: &serde_json::Value) -> String {
 }
 
 fn out(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    lines(|out| out.write_all(text.as_bytes()))
+}
+
+/// Prints what `write` writes, through a buffer. Whoever closes our output early has seen enough.
+pub(crate) fn lines(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), Failure> {
+    let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failure::Local(format!("cannot write the answer: {error}")))
         }
