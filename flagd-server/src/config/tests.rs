@@ -230,3 +230,13 @@ fn where_others_reach_the_server_is_a_bare_address() {
         }
     }
 }
+
+#[test]
+fn servers_that_share_a_store_say_where_they_are() {
+    let etcd = ["--store", "etcd://e1:2379/flagd", "--insecure", "--listen"];
+    let with = |more: &[&str]| resolve(&[&etcd, more].concat(), &[], "").map(|config| config.advertise);
+    assert_eq!(with(&["10.0.0.5:8013"]), Ok(None), "the address where it listens");
+    assert!(with(&["0.0.0.0:8013"]).unwrap_err().contains("--advertise http://HOST:8013"));
+    let said = with(&["0.0.0.0:8013", "--advertise", "http://a:8013"]);
+    assert_eq!(said, Ok(Some("http://a:8013".to_owned())));
+}

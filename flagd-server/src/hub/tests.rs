@@ -15,6 +15,7 @@ use crate::store::log::{NewChange, Origin, Outcome, RosterEntry};
 use crate::store::memory::Memory;
 use crate::store::{Created, Store};
 
+mod behind;
 mod outage;
 
 /// Where a client says that it stands, made of where the log stands.
