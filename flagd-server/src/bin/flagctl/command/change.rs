@@ -112,26 +112,37 @@ pub(super) async fn finish(
     let header = session.header(&answered.answer.server, &answered.server);
     let response = answered.answer;
     let undo_suffix = session.environment_suffix();
+    let (recorded, revision) = (response.recorded, response.revision);
+    let told = |printed: Result<(), Failure>| printed.map_err(|failure| untold(recorded, revision, failure));
     let mut changed = Box::new(Changed { response, waited: None, undo_suffix });
     let Some(waiting) = waiting else {
         let exit = exit_of_change(&changed.response, None);
-        session.printer.answer(&header, &Answer::Change(changed))?;
+        told(session.printer.answer(&header, &Answer::Change(changed)))?;
         return Ok(exit);
     };
-    // For people what was done is told before the wait; for programs all is one document after it.
+    // For people what was done is told before the wait; for programs all is one document after it. Whoever cannot
+    // be told still gets the wait and its exit code: the change stands.
     let at_once = session.printer.format() == OutputFormat::Table;
-    if at_once {
-        session.printer.answer(&header, &Answer::Change(changed.clone()))?;
-    }
+    let begun =
+        if at_once { session.printer.answer(&header, &Answer::Change(changed.clone())) } else { Ok(()) };
     let waited = wait_for(session, &changed.response, waiting).await;
     let exit = exit_of_change(&changed.response, Some(waited.ending));
-    if at_once {
-        session.printer.wait_ended(&waited)?;
+    let ended = if at_once {
+        session.printer.wait_ended(&waited)
     } else {
         changed.waited = Some(waited);
-        session.printer.answer(&header, &Answer::Change(changed))?;
-    }
+        session.printer.answer(&header, &Answer::Change(changed))
+    };
+    told(begun.and(ended))?;
     Ok(exit)
+}
+
+/// That something cannot be printed must not look as if nothing had been changed.
+fn untold(recorded: bool, revision: u64, failure: Failure) -> Failure {
+    match failure {
+        Failure::Local(why) if recorded => Failure::Untold { revision, why },
+        other => other,
+    }
 }
 
 /// What is already as wanted is waited for, too: at the revision at which it was found.
@@ -253,4 +264,16 @@ pub(super) async fn entry(
 ) -> Result<Exit, Failure> {
     let name = entry_name(section(args.segment), &args.key);
     change(session, &args.record, &args.wait, operation(name)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_recorded_is_not_called_refused_because_it_cannot_be_printed() {
+        let full = || Failure::Local("cannot write the answer: no space".into());
+        assert_eq!(untold(true, 57, full()).exit(), Exit::Incomplete);
+        assert_eq!(untold(false, 0, full()), full(), "nothing was recorded");
+    }
 }
