@@ -202,3 +202,10 @@ fn the_help_is_what_help_txt_shows() {
     let wanted: Vec<&str> = include_str!("help.txt").lines().collect();
     assert!(help == wanted, "{}", help.join("\n"));
 }
+
+#[test]
+fn a_mistyped_variable_is_noticed() {
+    let names = ["FLAGD_LISTNE", "FLAGD_LISTEN", "FLAGD_SERVERS", "FLAGD_TEST_ETCD", "HOME"];
+    let unknown = unknown_variables(names.map(str::to_owned));
+    assert_eq!(unknown, [("FLAGD_LISTNE".to_owned(), Some("FLAGD_LISTEN".to_owned()))]);
+}
