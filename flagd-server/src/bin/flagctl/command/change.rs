@@ -86,7 +86,7 @@ pub(super) async fn send(
     };
     let rpc = |mut client: Client, request| async move { client.change(request).await };
     tokio::select! {
-        answered = session.servers.call(request, id.as_deref(), rpc) => answered,
+        answered = session.patiently(session.servers.call(request, id.as_deref(), rpc)) => answered,
         Ok(()) = tokio::signal::ctrl_c() => Err(interrupted),
     }
 }
