@@ -296,6 +296,9 @@ pub(crate) fn failure(failure: &Failure, look: &Look) -> String {
         Failure::Usage(why) | Failure::Local(why) | Failure::NotAgreed(why) => {
             format!("{error}: {}\n", clean_lines(why))
         }
+        Failure::Untold { revision, why } => {
+            format!("{error}: recorded as revision {revision}, but {}\n", clean_lines(why))
+        }
         Failure::Problems(problems) => {
             let mut text =
                 format!("{error}: {} found; nothing was changed\n", count(problems.len() as u64, "problem"));
