@@ -78,6 +78,7 @@ pub fn consequence_to_wire(consequence: &Consequence) -> admin::Consequence {
         Direction::GoesOff => admin::Direction::GoesOff,
         Direction::ComesOn => admin::Direction::ComesOn,
         Direction::Stays => admin::Direction::Stays,
+        Direction::Depends => admin::Direction::Depends,
     };
     admin::Consequence {
         flag: consequence.flag.to_string(),
