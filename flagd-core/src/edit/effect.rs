@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::consequence::{Dark, dark, served};
-use super::lay::{rule_at, stretches, unit_of};
+use super::lay::{former, rule_at, stretches, unit_of};
 use super::reference::{Keys, flags_using_segments};
 use super::view::View;
 use super::{Effect, Flow, Movement, kill, sentence, touched_flags};
@@ -66,6 +66,12 @@ pub(super) fn both(a: Movement, b: Movement) -> Movement {
         (Movement::OnlyAdds, Movement::OnlyRemoves) | (Movement::OnlyRemoves, Movement::OnlyAdds) => {
             Movement::Moves
         }
+        // True of one flag and not of the other.
+        (Movement::CallersDefault, other) | (other, Movement::CallersDefault)
+            if !matches!(other, Movement::Nothing | Movement::CallersDefault) =>
+        {
+            Movement::Unknown
+        }
         _ => a.max(b),
     }
 }
@@ -91,7 +97,8 @@ fn effect(
         }
         (Some(old), None) => {
             let before = sentence_before(old.ok(), was_dark.as_ref());
-            account.add(Movement::Unknown, format!("callers get their own defaults; {before}"));
+            account
+                .add(Movement::CallersDefault, format!("everybody gets the caller's own default; {before}"));
         }
         (Some(old), Some(new)) => match (&was_dark, &is_dark) {
             (None, Some(why)) => goes_dark(after, flag, old.ok(), new.ok(), why, &mut account),
@@ -196,8 +203,24 @@ fn compare(old: &FlagDefinition, new: &FlagDefinition, account: &mut Account) {
     if old.requires != new.requires {
         compare_requirements(&old.requires, &new.requires, account);
     }
+    let old = &with_new_names(old, new, account);
     compare_rules(old, new, account);
     at_place(Place::Otherwise, &old.otherwise, &new.otherwise, &new.off_variant, account);
+}
+
+/// The old definition with the names that its rules have now.
+fn with_new_names(old: &FlagDefinition, new: &FlagDefinition, account: &mut Account) -> FlagDefinition {
+    let mut named = old.clone();
+    for rule in &new.rules {
+        let was = former(old, new, rule).filter(|was| was.name != rule.name);
+        let known = was.and_then(|was| named.rules.iter_mut().find(|each| each.name == was.name));
+        if let Some(known) = known {
+            account
+                .add(Movement::Nothing, format!("rule \"{}\" is now called \"{}\"", known.name, rule.name));
+            known.name = rule.name.clone();
+        }
+    }
+    named
 }
 
 fn compare_requirements(old: &[Requirement], new: &[Requirement], account: &mut Account) {

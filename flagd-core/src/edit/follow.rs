@@ -76,7 +76,7 @@ pub(super) fn follow(
             Movement::Nothing => Direction::Stays,
             Movement::OnlyAdds => Direction::ComesOn,
             Movement::OnlyRemoves => Direction::GoesOff,
-            Movement::Moves | Movement::Unknown => Direction::Depends,
+            Movement::Moves | Movement::CallersDefault | Movement::Unknown => Direction::Depends,
         };
         let required = after.flag(flag).map(|definition| definition.requires.as_slice()).unwrap_or_default();
         let first =

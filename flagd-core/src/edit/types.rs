@@ -219,6 +219,8 @@ pub enum Movement {
     OnlyRemoves,
     /// Units pass between variants, or some leave the off variant and others come back.
     Moves,
+    /// The flag is gone: everybody is served the default in the caller's code.
+    CallersDefault,
     /// Conditions changed: who is affected depends on contexts.
     Unknown,
 }

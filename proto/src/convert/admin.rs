@@ -20,6 +20,7 @@ pub fn movement_to_wire(movement: Movement) -> admin::Movement {
         Movement::OnlyAdds => admin::Movement::OnlyAdds,
         Movement::OnlyRemoves => admin::Movement::OnlyRemoves,
         Movement::Moves => admin::Movement::Moves,
+        Movement::CallersDefault => admin::Movement::CallersDefault,
         Movement::Unknown => admin::Movement::Unknown,
     }
 }

@@ -111,6 +111,7 @@ fn movement(movement: Movement) -> Option<&'static str> {
         Movement::OnlyAdds => Some("only adds: users leave the off variant, none comes back"),
         Movement::OnlyRemoves => Some("only removes: users go back to the off variant, none leaves it"),
         Movement::Moves => Some("moves: users pass between variants"),
+        Movement::CallersDefault => Some("everybody gets the default in the caller's code"),
         Movement::Unknown => Some("conditions changed: who is affected depends on the users"),
     }
 }
