@@ -43,10 +43,10 @@ pub(super) fn follow(
     effects: &mut [Effect],
 ) -> Vec<Consequence> {
     let mut moved: Moved = effects.iter().map(|effect| (effect.flag.clone(), effect.movement)).collect();
-    let moves = |(flag, movement): (&FlagKey, &Movement)| {
+    let that_moves = |(flag, movement): (&FlagKey, &Movement)| {
         if *movement == Movement::Nothing { None } else { Some(flag.clone()) }
     };
-    let mut flags: BTreeSet<FlagKey> = moved.iter().filter_map(moves).collect();
+    let mut flags: BTreeSet<FlagKey> = moved.iter().filter_map(that_moves).collect();
     if followers == Followers::All {
         flags.extend(touched_flags(writes).iter().filter_map(|key| FlagKey::new(key).ok()));
     }
@@ -92,10 +92,11 @@ pub(super) fn follow(
 fn change_together(before: &View<'_>, after: &View<'_>, effects: &mut [Effect], moved: &mut Moved) -> bool {
     let mut changed = false;
     for effect in effects.iter_mut().filter(|effect| effect.movement != Movement::Unknown) {
-        let moves = |flag: &&FlagKey| moved.get(*flag).is_some_and(|movement| *movement != Movement::Nothing);
+        let in_motion =
+            |flag: &&FlagKey| moved.get(*flag).is_some_and(|movement| *movement != Movement::Nothing);
         let requires = |view: &View<'_>| {
             let definition = view.flag(&effect.flag)?;
-            definition.requires.iter().map(|requirement| &requirement.flag).find(moves).cloned()
+            definition.requires.iter().map(|requirement| &requirement.flag).find(in_motion).cloned()
         };
         let sees = |view: &View<'_>| !matches!(dark(view, &effect.flag), Some(Dark::Killed | Dark::Disabled));
         let Some(because) = requires(after).or_else(|| requires(before)) else { continue };
@@ -161,8 +162,8 @@ fn through(before: &View<'_>, after: &View<'_>, requirement: &Requirement, movem
 
 /// Whether a flag's requirement of another one is met for everybody.
 fn holds_for_all(view: &View<'_>, flag: &FlagKey, required: &FlagKey) -> bool {
-    let mut requires = view.flag(flag).into_iter().flat_map(|definition| &definition.requires);
-    requires.any(|requirement| requirement.flag == *required && met(view, requirement) == Met::Always)
+    let mut listed = view.flag(flag).into_iter().flat_map(|definition| &definition.requires);
+    listed.any(|requirement| requirement.flag == *required && met(view, requirement) == Met::Always)
 }
 
 /// The consequences as sentences.
