@@ -344,7 +344,7 @@ impl Pump {
     fn sweep(&mut self, now_ms: u64) {
         let held = self.retired.sweep(now_ms);
         let told = (self.held.count, self.held.oldest_revision);
-        if told != (held.count, held.oldest_revision) && matches!(self.wire, Wire::Open(_)) {
+        if told != (held.count, held.oldest_revision) && self.machine.may_speak() {
             self.outbox.ack = true;
         }
         self.held = held;

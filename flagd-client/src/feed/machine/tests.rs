@@ -212,6 +212,39 @@ fn the_hello_waits_for_the_disk_but_the_connection_does_not() {
 }
 
 #[test]
+fn a_server_that_is_faster_than_the_disk_is_greeted_all_the_same() {
+    let server = Server::new();
+    let fresh = || Story {
+        machine: Machine::new(Keeper::new(environment()), 1),
+        now_ms: 0,
+        done: vec![],
+        published: 0,
+    };
+    let mut story = fresh();
+    story.on(Event::Start);
+    assert_eq!(story.on(Event::Opened).words(), [""; 0]);
+    assert!(!story.machine.may_speak(), "the Hello is the first message");
+    assert_eq!(story.on(Event::Loaded(Box::default())).words(), ["hello", "catching up"]);
+    assert_eq!(story.hear(server.full()).words(), ["publish", "ack", "save", "current"]);
+
+    // A disk that hangs.
+    let mut story = fresh();
+    story.on(Event::Start).on(Event::Opened);
+    assert_eq!(story.sleep().words(), ["close", "waiting"]);
+    assert_eq!(story.sleep().words(), ["connect", "connecting", "hello"]);
+    assert_eq!(story.on(Event::Opened).words(), ["catching up"]);
+    // It answers in the end: what it knows is told too.
+    let loaded = Loaded { state: Some((server.state.clone(), BTreeMap::new())), ..Loaded::default() };
+    assert_eq!(story.on(Event::Loaded(Box::new(loaded))).words(), ["publish", "ack"]);
+
+    // Sent away before the Hello.
+    let mut story = fresh();
+    story.on(Event::Start).on(Event::Opened);
+    let go_away = Message::GoAway(GoAway { retry_after_ms: 1_000, why: "busy".into() });
+    assert_eq!(story.hear(go_away).words(), ["close", "waiting"]);
+}
+
+#[test]
 fn each_delta_is_one_swap_and_one_acknowledgement() {
     let mut server = Server::new();
     let mut story = Story::at(&server);
