@@ -10,7 +10,7 @@ use flagd_proto::stream::server_message::Message;
 use flagd_proto::{convert, stream};
 
 use super::backoff;
-use super::keeper::{Keeper, Kills, Loaded, Outcome};
+use super::keeper::{Keeper, Kills, Loaded, Outcome, Seen};
 use super::parts::{DeltaParts, FullParts};
 use crate::view::View;
 use std::sync::Arc;
@@ -371,7 +371,7 @@ impl Machine {
         self.diverged = false;
     }
 
-    fn bad_full(&mut self, why: &'static str, kills: Option<Kills>, moment: Moment, todo: &mut Vec<Action>) {
+    fn bad_full(&mut self, why: &'static str, kills: Option<Seen>, moment: Moment, todo: &mut Vec<Action>) {
         self.bad_fulls = self.bad_fulls.saturating_add(1);
         if self.bad_fulls < BAD_FULLS_MAX && !self.diverged {
             let at_ms = moment.now_ms + backoff::delay_ms(self.bad_fulls, moment.random);
@@ -382,7 +382,7 @@ impl Machine {
         self.diverged = true;
         self.asking = Asking::No;
         self.ask_late(moment);
-        let changed = kills.and_then(|kills| self.keeper.obey_instead(kills));
+        let changed = kills.and_then(|kills| self.keeper.obey(kills));
         todo.push(Action::Tell(Link::Diverged));
         self.publish(changed, todo);
         todo.push(Action::Acknowledge);
@@ -414,7 +414,7 @@ impl Machine {
             Outcome::Older | Outcome::Ahead => {}
             Outcome::Wrong { kills, .. } if self.diverged => {
                 self.ask_late(moment);
-                let changed = kills.and_then(|kills| self.keeper.obey_also(kills));
+                let changed = kills.and_then(|kills| self.keeper.obey(kills));
                 if changed.is_some() {
                     self.publish(changed, todo);
                     todo.push(Action::Acknowledge);

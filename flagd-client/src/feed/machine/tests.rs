@@ -547,6 +547,63 @@ fn after_three_full_states_that_do_not_add_up_it_has_diverged_and_obeys_kills() 
 }
 
 #[test]
+fn a_diverged_client_lets_go_of_a_kill_only_when_it_is_known_to_be_lifted() {
+    type Later = fn(&mut Server, FullPart) -> Message;
+    let cases: [(&str, Later, &[&str]); 5] = [
+        (
+            "a part was lost",
+            |server, _| Message::Full(FullPart { entries: vec![], ..server.part(1, true) }),
+            &["a", "b"],
+        ),
+        (
+            "an entry cannot be read",
+            |server, _| {
+                let mut part = server.part(0, true);
+                part.entries = vec![Default::default()];
+                Message::Full(part)
+            },
+            &["a", "b"],
+        ),
+        ("of the past", |_, past| Message::Full(past), &["a", "b"]),
+        (
+            "lifted, all parts read",
+            |server, _| {
+                server.revive("a");
+                server.bad_full()
+            },
+            &["b"],
+        ),
+        (
+            "lifted, the digest is of a kind that we do not know",
+            |server, _| {
+                server.revive("a");
+                let mut part = server.part(0, true);
+                part.position.as_mut().unwrap().digest_algorithm = 2;
+                Message::Full(part)
+            },
+            &["b"],
+        ),
+    ];
+    for (name, later, want) in cases {
+        let mut server = Server::new();
+        let mut story = Story::at(&server);
+        let mut past = server.part(0, true);
+        past.position.as_mut().unwrap().digest = Digest(1).to_bytes().to_vec().into();
+        server.kill("a");
+        server.kill("b");
+        for _ in 0..BAD_FULLS_MAX {
+            story.hear(server.bad_full());
+        }
+        let message = later(&mut server, past);
+        story.hear(message);
+        assert!(story.machine.is_diverged(), "{name}");
+        let obeyed: Vec<&str> = story.machine.keeper().obeyed_kills().map(AsRef::as_ref).collect();
+        assert_eq!(obeyed, want, "{name}");
+        assert_eq!(story.serves("a").1 == "Killed", want.contains(&"a"), "{name}");
+    }
+}
+
+#[test]
 fn a_diverged_client_without_a_state_obeys_kills_and_knows_nothing_else() {
     let mut server = Server::new();
     server.write(vec![EntryWrite::set(
