@@ -74,6 +74,20 @@ impl Life {
         self.control.notify.notify_one();
     }
 
+    /// Asks the feed to end and names the moment at which whoever waits for that is woken to give up.
+    pub(crate) fn stop_by(&self) -> Option<Instant> {
+        self.stop();
+        let deadline = Instant::now().checked_add(END_PATIENCE)?;
+        // The feed cannot be asked to wake them: it is the one that may hang.
+        let bulletin = Arc::clone(&self.shared.bulletin);
+        let alarm = std::thread::Builder::new().name("flagd-end".into()).spawn(move || {
+            bulletin.wait_until(Some(deadline), || bulletin.is_closed());
+            bulletin.wake_all();
+        });
+        // Without a thread that wakes them nobody may wait.
+        Some(if alarm.is_ok() { deadline } else { Instant::now() })
+    }
+
     /// Asks the feed to end and waits a moment for it.
     pub(crate) fn end(&self) {
         self.stop();
@@ -123,3 +137,6 @@ impl Drop for End {
         self.0.bulletin.close();
     }
 }
+
+#[cfg(test)]
+mod tests;
