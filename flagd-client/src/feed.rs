@@ -129,11 +129,16 @@ struct End(Arc<Shared>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("the feed panicked: flags keep their last values until the program is restarted");
-        }
+        let end = if std::thread::panicking() {
+            tracing::error!(
+                "the feed panicked: flags keep their last values until the program is started again"
+            );
+            Connection::Failed
+        } else {
+            Connection::Closed
+        };
         self.0.doubt();
-        self.0.bulletin.put(|update| update.connection = Connection::Closed);
+        self.0.bulletin.put(|update| update.connection = end);
         self.0.bulletin.close();
     }
 }
