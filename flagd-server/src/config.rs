@@ -18,7 +18,7 @@ mod sources;
 mod typed;
 mod values;
 
-pub use sources::Place;
+pub use sources::{Place, unknown_variables};
 pub use typed::{Typed, TypedCommand, TypedOptions};
 
 use sources::Sources;

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod conformance;
+mod crowd;
 mod deploy;
 mod diverge;
 mod durable;

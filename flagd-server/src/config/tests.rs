@@ -240,3 +240,10 @@ fn servers_that_share_a_store_say_where_they_are() {
     let said = with(&["0.0.0.0:8013", "--advertise", "http://a:8013"]);
     assert_eq!(said, Ok(Some("http://a:8013".to_owned())));
 }
+
+#[test]
+fn a_mistyped_variable_is_noticed() {
+    let names = ["FLAGD_LISTNE", "FLAGD_LISTEN", "FLAGD_SERVERS", "FLAGD_TEST_ETCD", "HOME"];
+    let unknown = unknown_variables(names.map(str::to_owned));
+    assert_eq!(unknown, [("FLAGD_LISTNE".to_owned(), Some("FLAGD_LISTEN".to_owned()))]);
+}

@@ -49,6 +49,7 @@ async fn append(log: &Log, key: &str, value: bool) -> Position {
         time_ms: 7,
         writes: vec![EntryWrite::set(EntryId::new(EntryKind::FLAG, key), definition.into_bytes())],
         answer: Vec::new(),
+        fingerprint: 0,
         source_base: None,
     };
     match log.append(&name(), &state, change).await.unwrap() {

@@ -51,7 +51,12 @@ fn gone(unsaved: &Unsaved) -> Vec<u128> {
 }
 
 fn all(roster: &Roster, target: &Target, now_ms: u64) -> Standings {
-    judge(Merged { clients: roster.sightings(now_ms), unanswered: vec![] }, target, |_| true)
+    judge(
+        Merged { clients: roster.sightings(now_ms), unanswered: vec![] },
+        target,
+        target.position.epoch,
+        |_| true,
+    )
 }
 
 fn standings(roster: &Roster, revision: u64, now_ms: u64) -> Vec<(String, Standing)> {
