@@ -152,22 +152,6 @@ async fn a_goodbye_to_one_server_is_heard_by_all() {
     .await;
     // Now a server that remembers it from the store, too, must learn that it has gone for good.
     shop.shutdown().await;
-    for _ in 0..4 {
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        for node in [&a, &c] {
-            let clients = node.clients().await;
-            eprintln!(
-                "{:?}",
-                clients
-                    .clients
-                    .iter()
-                    .map(|c| (c.name.clone(), c.server.clone(), c.connected, c.standing(), c.last_seen_ms))
-                    .collect::<Vec<_>>()
-            );
-        }
-        let kind = flagd_server::store::RecordKind::Roster;
-        eprintln!("{}", store.list_records(&"default".parse().expect("x"), kind).await.expect("x").len());
-    }
     eventually("nobody expects it", async || {
         a.clients().await.clients.iter().all(|client| client.name != "shop")
     })
