@@ -150,6 +150,9 @@ async fn a_goodbye_to_one_server_is_heard_by_all() {
         a.clients().await.clients.iter().any(|client| client.name == "shop" && client.server == "c")
     })
     .await;
+    // A client that is closed between its Hello and the server's answer leaves without a goodbye.
+    let knows = async || matches!(shop.status().connection, Connection::Connected { .. });
+    eventually("the client knows that it has moved", knows).await;
     // Now a server that remembers it from the store, too, must learn that it has gone for good.
     shop.shutdown().await;
     eventually("nobody expects it", async || {
