@@ -378,7 +378,10 @@ impl Pump {
         let state = found.state.map(|saved| (saved.state, saved.last_good));
         let loaded = Loaded { state, kills: found.kills, bootstrap: self.bootstrap.take() };
         self.on(Event::Loaded(Box::new(loaded)));
-        self.write_kills();
+        if !self.write_kills() {
+            let retry_ms = self.now_ms() + SAVE_RETRY_MS;
+            self.save_at_ms.get_or_insert(retry_ms);
+        }
     }
 
     /// Writes the kills down if that is still to be done; whether nothing of it is left.
