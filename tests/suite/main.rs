@@ -5,9 +5,11 @@
 mod cluster;
 mod conformance;
 mod crowd;
+mod deploy;
 mod diverge;
 mod durable;
 mod edits;
+mod etcd;
 mod follow;
 mod kill;
 mod offline;

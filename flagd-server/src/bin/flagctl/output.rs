@@ -222,7 +222,9 @@ impl Printer {
     pub(crate) fn watch_event(&self, header: &Header, change: &HistoryChange) -> Result<(), Failure> {
         match self.format {
             OutputFormat::Table => out(&table::watch_line(change, &look(std::io::stdout().is_terminal()))),
-            OutputFormat::Json => out(&format!("{}\n", json::watch_event(header, change))),
+            OutputFormat::Json => {
+                out(&format!("{}\n", escaped(&json::watch_event(header, change).to_string())))
+            }
         }
     }
 
@@ -303,7 +305,20 @@ fn look(is_terminal: bool) -> Look {
 }
 
 fn pretty(value: &serde_json::Value) -> String {
-    format!("{value:#}\n")
+    escaped(&format!("{value:#}\n"))
+}
+
+/// JSON text in which nothing moves a cursor or turns the writing round; it means the same.
+pub(crate) fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c == '\n' || table::is_harmless(c) {
+            text.push(c);
+        } else {
+            let _ = write!(text, "\\u{:04x}", u32::from(c));
+        }
+    }
+    text
 }
 
 fn out(text: &str) -> Result<(), Failure> {
