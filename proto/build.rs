@@ -4,6 +4,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "proto/flagd/stream/v1/stream.proto",
         "proto/flagd/admin/v1/admin.proto",
+        "proto/flagd/peer/v1/peer.proto",
         "proto/flagd/store/v1/store.proto",
     ];
     println!("cargo:rerun-if-changed=proto");

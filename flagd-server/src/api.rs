@@ -13,6 +13,7 @@ pub mod admin;
 pub(crate) mod connection;
 mod gate;
 pub(crate) mod http;
+pub(crate) mod peer;
 pub mod status;
 pub(crate) mod stream;
 

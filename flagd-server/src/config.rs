@@ -39,6 +39,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The server's name, for people.
     pub server_name: String,
+    /// Where the other servers of a cluster reach it; `None`: where it listens.
+    pub advertise: Option<String>,
     /// How long a stopping server waits for what is under way.
     pub drain_timeout: Duration,
     /// Form and amount of the server's log.
@@ -224,6 +226,7 @@ impl Config {
             quota_bytes: quota_bytes.unwrap_or(QUOTA_DEFAULT_BYTES),
             listen: listen(&sources)?,
             server_name: server_name(&sources, around)?,
+            advertise: sources.get("advertise", values::url)?,
             drain_timeout: sources.get("drain-timeout", values::duration)?.unwrap_or(DRAIN_TIMEOUT_DEFAULT),
             log: LogSettings {
                 format: sources.get("log-format", values::log_format)?.unwrap_or(LogFormat::Text),

@@ -17,7 +17,9 @@ use dashmap::DashMap;
 use flagd_core::key::EnvironmentName;
 use tokio::time::Instant;
 
+use crate::cluster::Cluster;
 use crate::hub::Hub;
+use crate::store::StoreError;
 
 mod answer;
 mod change;
@@ -51,6 +53,7 @@ pub use watch::Watching;
 /// Everything that operators can do and ask.
 pub struct Control {
     hub: Arc<Hub>,
+    cluster: Arc<Cluster>,
     server: String,
     started: Instant,
     /// One writer at a time per environment inside this process; kills do not queue here.
@@ -60,11 +63,21 @@ pub struct Control {
 }
 
 impl Control {
-    /// Control over the environments of a hub; `server_name` stands at the head of every answer.
+    /// Control over the environments of a hub that is alone; `server_name` stands at the head of every answer.
+    ///
+    /// # Errors
+    /// What [`Cluster::new`] says.
+    pub fn new(hub: Arc<Hub>, server_name: String) -> Result<Arc<Control>, StoreError> {
+        let cluster = Cluster::new(Arc::clone(&hub), server_name.clone(), String::new())?;
+        Ok(Control::in_cluster(hub, cluster, server_name))
+    }
+
+    /// Control over the environments of a hub that is one of several.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, server_name: String) -> Arc<Control> {
+    pub fn in_cluster(hub: Arc<Hub>, cluster: Arc<Cluster>, server_name: String) -> Arc<Control> {
         Arc::new(Control {
             hub,
+            cluster,
             server: server_name,
             started: Instant::now(),
             lanes: DashMap::new(),

@@ -29,6 +29,7 @@ pub(crate) mod environment;
 mod follow;
 pub(crate) mod frames;
 mod history;
+pub(crate) mod merge;
 mod remember;
 pub(crate) mod resume;
 pub(crate) mod roster;
@@ -203,6 +204,21 @@ pub struct ClientCounts {
     pub diverged: usize,
 }
 
+impl ClientCounts {
+    /// Counts.
+    pub(crate) fn of(clients: &[merge::Sighting]) -> ClientCounts {
+        let mut counts = ClientCounts { expected: clients.len(), ..ClientCounts::default() };
+        for client in clients {
+            counts.lost += usize::from(!client.connected);
+            if let Some(report) = &client.report {
+                counts.refused_entries += report.refused.len();
+                counts.diverged += usize::from(report.diverged);
+            }
+        }
+        counts
+    }
+}
+
 /// The change that is waited for.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -217,6 +233,8 @@ pub struct Target {
 pub struct Standings {
     /// All expected clients, by name.
     pub clients: Vec<ClientStanding>,
+    /// Servers of the cluster that are there and did not answer.
+    pub unanswered: Vec<String>,
 }
 
 /// One expected client.
@@ -230,6 +248,8 @@ pub struct ClientStanding {
     pub connected: bool,
     /// From where, as text; empty when it is not connected.
     pub address: String,
+    /// The server that told it, where there are several.
+    pub server: String,
     /// The entries it refuses, with why.
     pub refused: Vec<(flagd_core::entry::EntryId, String)>,
     /// How many older snapshots are held in it.

@@ -41,6 +41,20 @@ pub const HELLOS_AT_ONCE: u32 = 2_000;
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a client that left without Bye stays expected, in milliseconds.
 pub const LOST_AFTER_MS: u64 = 15 * 60 * 1_000;
+/// How often the clients that are connected to a server of a cluster are written down anew, in milliseconds.
+pub const ROSTER_REFRESH_MS: u64 = 5 * 60 * 1_000;
+/// A server of a cluster says again and again that it is there; it counts as gone after this silence.
+pub const ANNOUNCED_FOR: Duration = Duration::from_secs(5);
+/// How often it says so.
+pub const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long another server may take to begin its answer; after that its clients count as lost.
+pub const PEER_ANSWER_MAX: Duration = Duration::from_secs(1);
+/// A server that is asked by another says something at least this often ...
+pub const PEER_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
+/// ... and counts as not answering after this silence.
+pub const PEER_SILENCE_MAX: Duration = Duration::from_secs(1);
+/// About how many bytes of a roster go in one message to another server.
+pub const PEER_PART_BYTES: usize = 256 * 1024;
 /// Most clients, connected or lost, that one environment's roster remembers.
 pub const ROSTER_MAX: usize = 200_000;
 /// The shared log of encoded deltas keeps at most this many bytes per environment.

@@ -68,6 +68,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         store,
         clock: Clock::system(),
         server_name: config.server_name,
+        advertise: config.advertise,
         drain_timeout: config.drain_timeout,
     };
     Ok(serve::serve(listener, settings, requested).await?)

@@ -5,6 +5,7 @@
 //! saved, so that it says who was there and has gone.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::api::{self, admin::AdminService, connection, http, stream::StreamService};
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::control::Control;
 use crate::hub::Hub;
 use crate::metrics::ServerMetrics;
@@ -38,6 +40,8 @@ pub struct Settings {
     pub clock: Clock,
     /// What it calls itself in every answer.
     pub server_name: String,
+    /// Where the other servers of a cluster reach it; `None`: at the address where it listens.
+    pub advertise: Option<String>,
     /// How long it waits at the end for what has begun.
     pub drain_timeout: Duration,
 }
@@ -49,6 +53,9 @@ pub enum ServeError {
     /// The store did not answer or could not be read. Do: what the error says.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The socket has no address. Do: report it with the system's error.
+    #[error("the address where the server listens is not known: {0}")]
+    Listener(std::io::Error),
     /// The descriptions for gRPC reflection do not fit together. Do: report it; it is a mistake of the build.
     #[error("the descriptions of the services cannot be served: {0}")]
     Descriptors(#[from] tonic_reflection::server::Error),
@@ -63,13 +70,15 @@ pub async fn serve(
     settings: Settings,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    Server::build(settings).await?.run(listener, shutdown).await;
+    let address = listener.local_addr().map_err(ServeError::Listener)?;
+    Server::build(settings, address).await?.run(listener, shutdown).await;
     Ok(())
 }
 
 /// A server that is put together and does not listen yet.
 struct Server {
     hub: Arc<Hub>,
+    cluster: Arc<Cluster>,
     metrics: Arc<ServerMetrics>,
     health: HealthReporter,
     router: Router,
@@ -78,30 +87,40 @@ struct Server {
 }
 
 impl Server {
-    async fn build(settings: Settings) -> Result<Server, ServeError> {
-        let Settings { store, clock, server_name, drain_timeout } = settings;
+    async fn build(settings: Settings, address: SocketAddr) -> Result<Server, ServeError> {
+        let Settings { store, clock, server_name, advertise, drain_timeout } = settings;
         let log = Log::new(store);
         create_first(&log, &clock).await?;
         let hub = Hub::start(log, clock).await?;
+        let url = advertise.unwrap_or_else(|| format!("http://{address}"));
+        let cluster = Cluster::new(Arc::clone(&hub), server_name.clone(), url)?;
         let metrics = Arc::new(ServerMetrics::default());
         let (health, health_service) = tonic_health::server::health_reporter();
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(flagd_proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()?;
-        let watched =
-            http::Watched { hub: Arc::clone(&hub), metrics: Arc::clone(&metrics), started: Instant::now() };
+        let watched = http::Watched {
+            hub: Arc::clone(&hub),
+            cluster: Arc::clone(&cluster),
+            metrics: Arc::clone(&metrics),
+            started: Instant::now(),
+        };
         let router = http::routes(watched);
         let router = api::with_service(router, StreamService::server(Arc::clone(&hub), Arc::clone(&metrics)));
-        let control = Control::new(Arc::clone(&hub), server_name.clone());
+        let router = api::with_service(router, api::peer::service(Arc::clone(&hub), &cluster));
+        let control = Control::in_cluster(Arc::clone(&hub), Arc::clone(&cluster), server_name.clone());
         let router = api::with_service(router, api::admin::service(control));
         let router = api::with_service(router, health_service);
         let router = api::with_service(router, reflection).fallback(api::fallback);
-        Ok(Server { hub, metrics, health, router, name: server_name, drain_timeout })
+        Ok(Server { hub, cluster, metrics, health, router, name: server_name, drain_timeout })
     }
 
     async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let Server { hub, metrics, health, router, name, drain_timeout } = self;
+        let Server { hub, cluster, metrics, health, router, name, drain_timeout } = self;
+        cluster.begin().await;
+        let gone = watch::Sender::new(false);
+        let announcing = tokio::spawn(cluster.run(gone.subscribe()));
         set_health(&health, ServingStatus::Serving).await;
         let closing = watch::Sender::new(false);
         let mut accepting =
@@ -124,6 +143,11 @@ impl Server {
             connections.shutdown().await;
         }
         hub.stop().await;
+        // Not before: who leaves the list has left its clients in the store.
+        gone.send_replace(true);
+        if let Err(error) = announcing.await {
+            tracing::error!(%error, "the announcing had failed");
+        }
         hub.log().settle().await;
         tracing::info!("stopped");
     }
@@ -131,6 +155,11 @@ impl Server {
 
 async fn create_first(log: &Log, clock: &Clock) -> Result<(), StoreError> {
     if !log.environments().await?.is_empty() {
+        return Ok(());
+    }
+    // A store that is empty while others show what was in it is not a new one, but one that has lost its data.
+    if let Some((_, other)) = log.announced().await?.into_iter().find(|(_, other)| other.environments > 0) {
+        tracing::error!(server = %other.name, "the store is empty, but that server shows environments; nothing is created");
         return Ok(());
     }
     match EnvironmentName::new(FIRST_ENVIRONMENT) {

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use flagd_core::key::EnvironmentName;
 use flagd_core::revision::Revision;
 
+pub(crate) mod announcements;
 pub mod backup;
 #[cfg(test)]
 pub(crate) mod contract;
@@ -211,6 +212,16 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         environment: &'a EnvironmentName,
         kind: RecordKind,
     ) -> Answer<'a, Vec<(String, Bytes)>>;
+
+    /// Says that a server is there, and how to reach it, for [`ANNOUNCED_FOR`](crate::limits::ANNOUNCED_FOR) from
+    /// now on; whoever stays says it again. A server that dies is gone from the list by itself.
+    fn announce(&self, server: u128, announcement: Bytes) -> Answer<'_, ()>;
+
+    /// Takes a server's announcement back.
+    fn withdraw(&self, server: u128) -> Answer<'_, ()>;
+
+    /// The announcements that hold now, linearizable, by server.
+    fn announced(&self) -> Answer<'_, Vec<(u128, Bytes)>>;
 
     /// How full the store is.
     fn quota(&self) -> Answer<'_, Quota>;

@@ -51,6 +51,13 @@ pub mod flagd {
             v1, "flagd.admin.v1.rs"
         );
     }
+    /// What servers of a cluster ask each other.
+    pub mod peer {
+        generated!(
+            /// `flagd.peer.v1`
+            v1, "flagd.peer.v1.rs"
+        );
+    }
     /// What the store writes down.
     pub mod store {
         generated!(
@@ -61,6 +68,7 @@ pub mod flagd {
 }
 
 pub use flagd::admin::v1 as admin;
+pub use flagd::peer::v1 as peer;
 pub use flagd::store::v1 as store;
 #[cfg(feature = "server")]
 pub use flagd::stream::framed;

@@ -9,6 +9,7 @@
     reason = "support code of tests: a panic is a failed test"
 )]
 
+mod cluster;
 mod command;
 pub mod etcd;
 mod forge;
@@ -17,6 +18,7 @@ pub mod proxy;
 mod raw;
 mod world;
 
+pub use cluster::{Exchangeable, Node};
 pub use command::{Output, binaries, example};
 pub use forge::forge;
 pub use liar::{Conversation, Liar};

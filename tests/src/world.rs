@@ -113,13 +113,7 @@ impl World {
 
     /// One page of the server's plain HTTP, such as `/readyz`: status line and headers, then the body.
     pub async fn http(&self, path: &str) -> String {
-        let mut stream =
-            tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.expect("the server listens");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: flagd\r\nConnection: close\r\n\r\n");
-        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.expect("the server reads");
-        let mut answer = Vec::new();
-        tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer).await.expect("the server answers");
-        String::from_utf8_lossy(&answer).into_owned()
+        http(self.port, path).await
     }
 
     /// A counter or gauge of the environment `default`.
@@ -271,6 +265,16 @@ async fn output(command: String, child: Child) -> Output {
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// One page of plain HTTP of a server on loopback: status line and headers, then the body.
+pub(crate) async fn http(port: u16, path: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("the server listens");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: flagd\r\nConnection: close\r\n\r\n");
+    tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.expect("the server reads");
+    let mut answer = Vec::new();
+    tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer).await.expect("the server answers");
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// Waits until something holds; fails the story when it does not within a minute.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
+mod cluster;
 mod conformance;
 mod diverge;
 mod durable;

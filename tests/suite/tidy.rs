@@ -161,6 +161,7 @@ const LAYERS: &[&[&str]] = &[
     &["limits", "clock", "metrics", "shutdown", "telemetry"],
     &["store"],
     &["hub"],
+    &["cluster"],
     &["control"],
     &["api"],
     &["serve"],

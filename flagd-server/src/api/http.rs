@@ -12,7 +12,8 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use crate::hub::{Environment, Hub};
+use crate::cluster::Cluster;
+use crate::hub::{ClientCounts, Environment, Hub};
 use crate::metrics::{EnvironmentMetrics, ServerMetrics, Text};
 use crate::store::Quota;
 
@@ -26,6 +27,8 @@ const QUOTA_WAIT_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct Watched {
     /// The environments.
     pub(crate) hub: Arc<Hub>,
+    /// All servers.
+    pub(crate) cluster: Arc<Cluster>,
     /// The server's counters.
     pub(crate) metrics: Arc<ServerMetrics>,
     /// When it was started.
@@ -91,7 +94,13 @@ async fn metrics(State(watched): State<Watched>) -> Response {
     };
     let mut text = Text::default();
     server_metrics(&mut text, &watched, quota);
-    environment_metrics(&mut text, &watched.hub.environments());
+    let counted = watched.hub.environments().into_iter().map(async |environment| {
+        let merged = watched.cluster.ask(&environment).await;
+        let counts = ClientCounts::of(&merged.clients);
+        Counted { environment, counts, unanswered: merged.unanswered.len() }
+    });
+    let counted = futures_util::future::join_all(counted).await;
+    environment_metrics(&mut text, &counted);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.into_string()).into_response()
 }
 
@@ -134,10 +143,32 @@ fn server_metrics(text: &mut Text, watched: &Watched, quota: Option<Quota>) {
     }
 }
 
+/// An environment, and what all servers know of its clients.
+struct Counted {
+    environment: Arc<Environment>,
+    counts: ClientCounts,
+    unanswered: usize,
+}
+
+/// A metric of every environment that is the same on every server: its name, help, and where the number is.
+type ClusterRow = (&'static str, &'static str, fn(&Counted) -> usize);
+
+const CLUSTER_ROWS: [ClusterRow; 5] = [
+    ("flagd_clients_expected", "Clients of all servers that are expected to acknowledge.", |c| {
+        c.counts.expected
+    }),
+    ("flagd_clients_lost", "Expected clients that are connected to no server.", |c| c.counts.lost),
+    ("flagd_clients_diverged", "Clients of all servers that cannot reach the digest.", |c| c.counts.diverged),
+    ("flagd_refused_entries", "Entries refused, over all clients of all servers.", |c| {
+        c.counts.refused_entries
+    }),
+    ("flagd_servers_unanswered", "Other servers that are there and did not answer.", |c| c.unanswered),
+];
+
 /// A metric of every environment: its name, kind, help, and where the number is.
 type Row = (&'static str, &'static str, &'static str, fn(&Environment) -> u64);
 
-const ROWS: [Row; 14] = [
+const ROWS: [Row; 10] = [
     ("flagd_revision", "gauge", "The revision shown.", |e| e.view().state.revision().0),
     (
         "flagd_view_age_milliseconds",
@@ -146,18 +177,6 @@ const ROWS: [Row; 14] = [
         Environment::view_age_ms,
     ),
     ("flagd_streams_open", "gauge", "Streams that have said hello.", |e| e.metrics().streams_open.get()),
-    ("flagd_clients_expected", "gauge", "Clients expected to acknowledge.", |e| {
-        whole(e.client_counts().expected)
-    }),
-    ("flagd_clients_lost", "gauge", "Expected clients that are not connected.", |e| {
-        whole(e.client_counts().lost)
-    }),
-    ("flagd_clients_diverged", "gauge", "Clients that cannot reach the digest.", |e| {
-        whole(e.client_counts().diverged)
-    }),
-    ("flagd_refused_entries", "gauge", "Entries refused, over all clients.", |e| {
-        whole(e.client_counts().refused_entries)
-    }),
     ("flagd_alarms", "gauge", "Alarms raised since the start.", |e| whole(e.alarms().len())),
     ("flagd_deltas_sent_total", "counter", "Changes put on streams.", |e| e.metrics().deltas_sent.get()),
     ("flagd_fulls_sent_total", "counter", "Full states put on streams.", |e| e.metrics().fulls_sent.get()),
@@ -175,16 +194,23 @@ fn whole(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
-fn environment_metrics(text: &mut Text, environments: &[Arc<Environment>]) {
+fn environment_metrics(text: &mut Text, counted: &[Counted]) {
+    for (name, help, value) in CLUSTER_ROWS {
+        text.metric(name, "gauge", help);
+        for one in counted {
+            text.sample(name, &[("environment", one.environment.name().as_str())], value(one));
+        }
+    }
+    let environments: Vec<_> = counted.iter().map(|one| &one.environment).collect();
     for (name, kind, help, value) in ROWS {
         text.metric(name, kind, help);
-        for environment in environments {
+        for environment in &environments {
             text.sample(name, &[("environment", environment.name().as_str())], value(environment));
         }
     }
     let name = "flagd_need_full_total";
     text.metric(name, "counter", "Requests for the full state, by the client's reason.");
-    for environment in environments {
+    for environment in &environments {
         let EnvironmentMetrics { need_full, .. } = environment.metrics();
         let reasons = [
             ("digest", &need_full.digest),
@@ -198,7 +224,7 @@ fn environment_metrics(text: &mut Text, environments: &[Arc<Environment>]) {
     }
     let name = "flagd_acknowledged_seconds";
     text.metric(name, "histogram", "From showing a change to a client's acknowledgement.");
-    for environment in environments {
+    for environment in &environments {
         text.latency(
             name,
             &[("environment", environment.name().as_str())],

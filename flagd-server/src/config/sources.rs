@@ -19,6 +19,7 @@ const NAMES: &[&str] = &[
     "ephemeral",
     "insecure",
     "server-name",
+    "advertise",
     "quota",
     "drain-timeout",
     "log-format",

@@ -32,6 +32,7 @@ fn without_options_there_are_good_ones() {
         quota_bytes: QUOTA_DEFAULT_BYTES,
         listen: "127.0.0.1:8013".parse().unwrap(),
         server_name: "flagd".to_owned(),
+        advertise: None,
         drain_timeout: Duration::from_secs(10),
         log: LogSettings { format: LogFormat::Text, level: LogLevel::Info },
         banner: Banner::Shown,
@@ -70,11 +71,13 @@ fn every_option_is_known_to_every_place() {
         quota_bytes: 512 * 1024 * 1024,
         listen: "0.0.0.0:9000".parse().unwrap(),
         server_name: "one".to_owned(),
+        advertise: Some("http://10.0.0.5:8013".to_owned()),
         drain_timeout: Duration::from_millis(1_500),
         log: LogSettings { format: LogFormat::Json, level: LogLevel::Debug },
         banner: Banner::Hidden,
     };
     let line = "--listen 0.0.0.0:9000 --insecure --store redb:x/y.redb --quota 512MiB --server-name one \
+                --advertise http://10.0.0.5:8013/ \
                 --drain-timeout 1500ms --log-format json --log-level debug --quiet";
     assert_eq!(resolve(&line.split_whitespace().collect::<Vec<_>>(), &[], ""), Ok(wanted.clone()));
     let variables = [
@@ -83,6 +86,7 @@ fn every_option_is_known_to_every_place() {
         ("FLAGD_STORE", "x/y.redb"),
         ("FLAGD_QUOTA", "536870912"),
         ("FLAGD_SERVER_NAME", "one"),
+        ("FLAGD_ADVERTISE", "http://10.0.0.5:8013"),
         ("FLAGD_DRAIN_TIMEOUT", "1500ms"),
         ("FLAGD_LOG_FORMAT", "json"),
         ("FLAGD_LOG_LEVEL", "debug"),
@@ -91,7 +95,7 @@ fn every_option_is_known_to_every_place() {
     assert_eq!(resolve(&[], &variables, ""), Ok(wanted.clone()));
     let file = "listen = \"0.0.0.0:9000\"\ninsecure = true\nstore = \"x/y.redb\"\nquota = \"512MiB\"\n\
                 server-name = \"one\"\ndrain-timeout = \"1500ms\"\nlog-format = \"json\"\nlog-level = \"debug\"\n\
-                quiet = true\nephemeral = false\n";
+                quiet = true\nephemeral = false\nadvertise = \"http://10.0.0.5:8013\"\n";
     assert_eq!(resolve(&["--config", "flagd.toml"], &[], file), Ok(wanted));
 }
 
@@ -201,4 +205,28 @@ fn the_help_is_what_help_txt_shows() {
     let help: Vec<&str> = help.lines().map(str::trim_end).collect();
     let wanted: Vec<&str> = include_str!("help.txt").lines().collect();
     assert!(help == wanted, "{}", help.join("\n"));
+}
+
+#[test]
+fn where_others_reach_the_server_is_a_bare_address() {
+    let advertise = |url: &str| resolve(&["--advertise", url], &[], "").map(|config| config.advertise);
+    for (url, want) in [
+        ("http://10.0.0.5:8013", Some("http://10.0.0.5:8013")),
+        ("http://flagd-0.flagd:8013/", Some("http://flagd-0.flagd:8013")),
+        ("http://[::1]:8013", Some("http://[::1]:8013")),
+        ("10.0.0.5:8013", None),
+        ("http://10.0.0.5", None),
+        ("https://10.0.0.5:8013", None),
+        ("http://user:word@10.0.0.5:8013", None),
+        ("http://10.0.0.5:8013/path", None),
+        ("http://10.0.0.5:8013/?a", None),
+        ("", None),
+    ] {
+        match (advertise(url), want) {
+            (Ok(Some(got)), Some(want)) => assert_eq!(got, want, "{url}"),
+            (Ok(None), None) if url.is_empty() => {}
+            (Err(error), None) => assert!(error.contains("http://HOST:PORT"), "{url}: {error}"),
+            (got, _) => panic!("{url}: {got:?}"),
+        }
+    }
 }

@@ -48,6 +48,11 @@ pub struct TypedOptions {
     #[arg(long, value_name = "NAME")]
     pub server_name: Option<String>,
 
+    /// Where the other servers of a cluster reach this one, as `http://HOST:PORT`. [default: the address where
+    /// it listens]
+    #[arg(long, value_name = "URL")]
+    pub advertise: Option<String>,
+
     /// Size at which the store takes no more writes; from 70 % of it on only kill, revive and disable are taken.
     /// [default: 8GiB]
     #[arg(long, value_name = "SIZE")]
@@ -113,6 +118,7 @@ impl TypedOptions {
             "ephemeral" => yes(self.ephemeral),
             "insecure" => yes(self.insecure),
             "server-name" => self.server_name.clone(),
+            "advertise" => self.advertise.clone(),
             "quota" => self.quota.clone(),
             "drain-timeout" => self.drain_timeout.clone(),
             "log-format" => self.log_format.clone(),

@@ -53,6 +53,20 @@ pub(super) fn name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Where other servers reach this one. They speak without encryption, as this version does.
+pub(super) fn url(text: &str) -> Result<String, String> {
+    let wrong = || "is not written as http://HOST:PORT".to_owned();
+    let uri: http::Uri = text.parse().map_err(|_| wrong())?;
+    let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
+    let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'));
+    match authority {
+        Some(authority) if uri.scheme_str() == Some("http") && is_bare && authority.port_u16().is_some() => {
+            Ok(format!("http://{authority}"))
+        }
+        _ => Err(wrong()),
+    }
+}
+
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40), ("B", 0)];
     let wrong = || "is not a size of at least 1 byte; write 512MiB, 8GiB, or a number of bytes".to_owned();

@@ -103,7 +103,7 @@ impl Control {
     }
 
     /// The caller's next read, here, sees what it was just told.
-    async fn seen(&self, environment: &Environment, answer: ChangeResponse) -> ChangeResponse {
+    async fn seen(&self, environment: &Arc<Environment>, answer: ChangeResponse) -> ChangeResponse {
         if let (true, Some(Ok(position))) =
             (answer.recorded, answer.position.as_ref().map(convert::position_from_wire))
         {
@@ -114,7 +114,7 @@ impl Control {
 
     async fn attempts(
         &self,
-        environment: &Environment,
+        environment: &Arc<Environment>,
         wish: &Arc<Wish>,
         mut look_up: LookUp,
         mut patience: Patience,
@@ -148,7 +148,7 @@ impl Control {
 
     async fn attempt(
         &self,
-        environment: &Environment,
+        environment: &Arc<Environment>,
         wish: &Arc<Wish>,
         look_up: LookUp,
         patience: &mut Patience,
@@ -162,7 +162,7 @@ impl Control {
         if wish.recording == Recording::Record {
             patience.ask(self.check_quota(wish)).await?;
         }
-        check_levels(environment, wish, &planned)?;
+        self.check_levels(environment, wish, &planned).await?;
         if wish.recording == Recording::DryRun {
             return Ok(Attempt::Answered(Box::new(planned.unrecorded())));
         }
@@ -359,23 +359,28 @@ impl Control {
             differences: if known { answer::differences(before.as_deref(), after) } else { Vec::new() },
         })
     }
-}
 
-/// Clients that would refuse what is written stop it, by name.
-fn check_levels(environment: &Environment, wish: &Wish, planned: &Planned) -> Result<(), ControlError> {
-    if wish.operation.is_urgent() || wish.levels == Levels::Anyway {
-        return Ok(());
+    /// Clients that would refuse what is written stop it, by name.
+    async fn check_levels(
+        &self,
+        environment: &Arc<Environment>,
+        wish: &Wish,
+        planned: &Planned,
+    ) -> Result<(), ControlError> {
+        if wish.operation.is_urgent() || wish.levels == Levels::Anyway {
+            return Ok(());
+        }
+        // Nothing that is written is above this server's own level; mostly that is the end of it.
+        if self.cluster.ask_below_level(environment, LEVEL).await.is_empty() {
+            return Ok(());
+        }
+        let Some(level) = planned.level() else { return Ok(()) };
+        let below = self.cluster.ask_below_level(environment, level).await;
+        if below.is_empty() {
+            return Ok(());
+        }
+        Err(ControlError::Level { level, clients: below.iter().map(clients::client_to_wire).collect() })
     }
-    // Nothing that is written is above this server's own level; mostly that is the end of it.
-    if environment.clients_below_level(LEVEL).is_empty() {
-        return Ok(());
-    }
-    let Some(level) = planned.level() else { return Ok(()) };
-    let below = environment.clients_below_level(level);
-    if below.is_empty() {
-        return Ok(());
-    }
-    Err(ControlError::Level { level, clients: below.iter().map(clients::client_to_wire).collect() })
 }
 
 /// Whether an error is of the moment: with an append of unknown outcome behind, it decides nothing.

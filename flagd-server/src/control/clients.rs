@@ -14,11 +14,13 @@ impl Control {
     pub async fn clients(&self, request: ClientsRequest) -> Result<ClientsResponse, ControlError> {
         let fresh = self.fresh(&request.environment).await?;
         let target = Target { position: fresh.position(), touched: Vec::new() };
-        let standings = fresh.environment.standings(&target);
+        let merged = self.cluster.ask(&fresh.environment).await;
+        let standings = fresh.environment.judge(merged, &target);
         Ok(ClientsResponse {
             position: Some(fresh.wire_position()),
             clients: standings.clients.iter().map(client_to_wire).collect(),
             server: self.server.clone(),
+            unanswered_servers: standings.unanswered,
         })
     }
 }
@@ -49,6 +51,7 @@ pub(super) fn client_to_wire(client: &ClientStanding) -> ClientInfo {
         held_oldest_revision: client.held_oldest.map_or(0, |revision| revision.0),
         held_oldest_age_ms: client.held_oldest_age_ms,
         address: client.address.clone(),
+        server: client.server.clone(),
     }
 }
 

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use flagd_core::entry::EntryKind;
+use flagd_core::revision::Revision;
 use flagd_proto::admin::{
     self, CreateEnvironmentRequest, CreateEnvironmentResponse, EnvironmentStatus, ListEnvironmentsResponse,
-    StatusRequest, StatusResponse,
+    OtherServer, StatusRequest, StatusResponse,
 };
 use flagd_proto::{convert, stream};
 
 use super::read::Fresh;
 use super::{Control, ControlError, change, request};
-use crate::hub::{Environment, Standing, Target};
+use crate::hub::{Environment, Standing, Standings, Target};
 use crate::limits;
-use crate::store::Created;
+use crate::store::{Created, StoreError};
 
 impl Control {
     /// All environments, also those that another server created meanwhile.
@@ -22,9 +23,12 @@ impl Control {
     /// What the store says.
     pub async fn list_environments(&self) -> Result<ListEnvironmentsResponse, ControlError> {
         let mut environments = Vec::new();
-        for environment in self.all().await? {
-            environments.push(summary(&self.freshen(environment).await));
-        }
+        let summaries = self.all().await?.into_iter().map(async |environment| {
+            let fresh = self.freshen(environment).await;
+            let standings = self.standings(&fresh).await;
+            summary(&fresh, &standings)
+        });
+        environments.extend(futures_util::future::join_all(summaries).await);
         Ok(ListEnvironmentsResponse { environments, server: self.server.clone() })
     }
 
@@ -41,6 +45,10 @@ impl Control {
         if known.contains(&name) {
             return Err(ControlError::EnvironmentExists(name));
         }
+        // Its clients would lose every flag: a head that the store has lost comes back from a backup only.
+        if self.hub.environments().iter().any(|environment| *environment.name() == name) {
+            return Err(ControlError::HeadMissing(name));
+        }
         if known.len() >= limits::ENVIRONMENTS_MAX {
             return Err(ControlError::TooManyEnvironments(limits::ENVIRONMENTS_MAX));
         }
@@ -51,7 +59,11 @@ impl Control {
             Created::Existed => return Err(ControlError::EnvironmentExists(name)),
         }
         let fresh = self.freshen(self.environment(&name).await?).await;
-        Ok(CreateEnvironmentResponse { environment: Some(summary(&fresh)), server: self.server.clone() })
+        let standings = self.standings(&fresh).await;
+        Ok(CreateEnvironmentResponse {
+            environment: Some(summary(&fresh, &standings)),
+            server: self.server.clone(),
+        })
     }
 
     /// How one environment, or each, and the server do.
@@ -64,37 +76,53 @@ impl Control {
         } else {
             vec![self.named(&request.environment).await?]
         };
-        let quota_used_ppm = change::used_ppm(self.hub.log().quota().await?);
-        let mut environments = Vec::new();
-        for environment in named {
+        // The store may be away just when somebody asks how things are: what is not known is told as such.
+        let quota = self.hub.log().quota().await.map(change::used_ppm);
+        let statuses = named.into_iter().map(async |environment| {
             let fresh = self.freshen(environment).await;
-            let oldest_revision = self.hub.log().oldest(fresh.environment.name()).await?.0;
-            environments.push(status(&fresh, oldest_revision, quota_used_ppm));
-        }
+            let standings = self.standings(&fresh).await;
+            let oldest = self.hub.log().oldest(fresh.environment.name()).await;
+            status(&fresh, &standings, oldest, quota.as_ref())
+        });
+        let environments = futures_util::future::join_all(statuses).await;
+        let others = self.cluster.peers().into_iter();
         Ok(StatusResponse {
             server: self.server.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             store: self.hub.log().describe(),
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             environments,
+            others: others.map(|peer| OtherServer { name: peer.name, url: peer.url }).collect(),
         })
     }
 
+    /// All clients of an environment, relative to its head.
+    async fn standings(&self, fresh: &Fresh) -> Standings {
+        let target = Target { position: fresh.position(), touched: Vec::new() };
+        let merged = self.cluster.ask(&fresh.environment).await;
+        fresh.environment.judge(merged, &target)
+    }
+
+    /// Those that the store has, and those that it has lost and this server still shows.
     async fn all(&self) -> Result<Vec<Arc<Environment>>, ControlError> {
-        let mut all = Vec::new();
-        for name in self.hub.log().environments().await? {
-            all.push(self.environment(&name).await?);
+        let stored = match self.hub.log().environments().await {
+            Ok(names) => names,
+            Err(error) => {
+                tracing::warn!(%error, "telling only of the environments that are shown here");
+                Vec::new()
+            }
+        };
+        for name in stored {
+            self.environment(&name).await?;
         }
-        Ok(all)
+        Ok(self.hub.environments())
     }
 }
 
-fn summary(fresh: &Fresh) -> admin::Environment {
+fn summary(fresh: &Fresh, standings: &Standings) -> admin::Environment {
     let state = fresh.state();
     let count = |kind| u32::try_from(state.entries_of(kind).count()).unwrap_or(u32::MAX);
-    let target = Target { position: fresh.position(), touched: Vec::new() };
-    let connected =
-        fresh.environment.standings(&target).clients.iter().filter(|client| client.connected).count();
+    let connected = standings.clients.iter().filter(|client| client.connected).count();
     admin::Environment {
         name: fresh.environment.name().to_string(),
         position: Some(fresh.wire_position()),
@@ -105,9 +133,18 @@ fn summary(fresh: &Fresh) -> admin::Environment {
     }
 }
 
-fn status(fresh: &Fresh, oldest_revision: u64, quota_used_ppm: u32) -> EnvironmentStatus {
-    let target = Target { position: fresh.position(), touched: Vec::new() };
-    let standings = fresh.environment.standings(&target);
+fn status(
+    fresh: &Fresh,
+    standings: &Standings,
+    oldest: Result<Revision, StoreError>,
+    quota_used_ppm: Result<&u32, &StoreError>,
+) -> EnvironmentStatus {
+    let mut alarms = fresh.environment.alarms();
+    if let Err(error) = &oldest {
+        alarms.push(format!("{error}; this server goes on with what it knows"));
+    } else if let Err(error) = quota_used_ppm {
+        alarms.push(format!("how full the store is cannot be told: {error}"));
+    }
     let count = |wanted: &dyn Fn(&crate::hub::ClientStanding) -> bool| {
         u32::try_from(standings.clients.iter().filter(|client| wanted(client)).count()).unwrap_or(u32::MAX)
     };
@@ -116,15 +153,16 @@ fn status(fresh: &Fresh, oldest_revision: u64, quota_used_ppm: u32) -> Environme
         why: refusal.why.to_string(),
     });
     EnvironmentStatus {
-        environment: Some(summary(fresh)),
+        environment: Some(summary(fresh, standings)),
         view_age_ms: fresh.view_age_ms,
-        oldest_revision,
+        oldest_revision: oldest.map_or(0, |revision| revision.0),
         killed_flags: fresh.state().entries_of(EntryKind::KILL).map(|(id, _)| id.key.to_string()).collect(),
         refused: refused.collect(),
         clients_connected: count(&|client| client.connected),
         clients_up_to_date: count(&|client| client.standing == Standing::Applied),
         clients_lost: count(&|client| client.standing == Standing::Lost),
-        alarms: fresh.environment.alarms(),
-        quota_used_ppm,
+        alarms,
+        quota_used_ppm: quota_used_ppm.copied().unwrap_or_default(),
+        unanswered_servers: standings.unanswered.clone(),
     }
 }

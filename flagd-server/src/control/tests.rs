@@ -49,7 +49,7 @@ impl World {
         log.create(&production(), NOW).await.unwrap();
         log.save_roster(&production(), clients, &[]).await.unwrap();
         let hub = Hub::start(log.clone(), clock.clone()).await.unwrap();
-        World { control: Control::new(hub, "flagd-test".to_owned()), clock, log }
+        World { control: Control::new(hub, "flagd-test".to_owned()).unwrap(), clock, log }
     }
 
     /// With `new-checkout` (on to 25 %), `dark-mode` and the segment `staff`, at revision 1.

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::clients::client_to_wire;
 use super::read::stopping;
 use super::{Control, ControlError};
+use crate::cluster::Cluster;
 use crate::hub::{ClientStanding, Environment, Hub, Standing, Standings, Target, Verdict};
 use crate::limits;
 
@@ -28,6 +29,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Waiting {
     hub: Arc<Hub>,
+    cluster: Arc<Cluster>,
     environment: Arc<Environment>,
     target: Target,
     /// When the change was recorded, or the wait began.
@@ -62,6 +64,7 @@ impl Control {
         let position = Position { epoch, revision, digest: head.digest };
         Ok(Waiting {
             hub: Arc::clone(&self.hub),
+            cluster: Arc::clone(&self.cluster),
             environment: fresh.environment,
             target: Target { position, touched },
             since,
@@ -80,9 +83,10 @@ impl Waiting {
         let deadline = self.began + self.timeout;
         let grace = self.began + self.timeout.min(NOBODY_GRACE);
         let mut seen = 0;
+        let mut cluster = self.cluster.watch(&self.environment).await;
         let mut last: Option<(WaitProgress, Instant)> = None;
         loop {
-            let standings = self.environment.standings(&self.target);
+            let standings = self.environment.judge(cluster.merged(), &self.target);
             let verdict = standings.verdict();
             let now = Instant::now();
             let until = end(verdict, grace, deadline);
@@ -101,6 +105,7 @@ impl Waiting {
             sleep_until((now + breath(standings.clients.len())).min(until)).await;
             tokio::select! {
                 now_seen = self.environment.roster_changed(seen) => seen = now_seen,
+                () = cluster.changed() => {}
                 () = sleep_until(wake) => {}
                 () = answers.closed() => return Ok(()),
                 () = self.hub.closing() => return Err(stopping()),
@@ -129,6 +134,7 @@ impl Waiting {
             done,
             elapsed_us: u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX),
             revision: self.target.position.revision.0,
+            unanswered_servers: standings.unanswered.clone(),
         }
     }
 
@@ -160,7 +166,15 @@ fn is_news(last: &WaitProgress, next: &WaitProgress) -> bool {
     let numbers = |progress: &WaitProgress| {
         let standings: Vec<_> =
             progress.missing.iter().map(|client| (client.instance.clone(), client.standing)).collect();
-        (progress.expected, progress.applied, progress.holding_older, progress.unlisted, standings)
+        let unanswered = progress.unanswered_servers.clone();
+        (
+            progress.expected,
+            progress.applied,
+            progress.holding_older,
+            progress.unlisted,
+            standings,
+            unanswered,
+        )
     };
     numbers(last) != numbers(next)
 }

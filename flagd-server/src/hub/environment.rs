@@ -3,8 +3,8 @@
 //! Everything here may be called from any number of tasks and waits for nothing but other tasks' short locks; only
 //! `follow` moves the view. A view never goes back: it is replaced by a later revision or by a younger epoch.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,12 +16,14 @@ use tokio::sync::{Notify, Semaphore, broadcast, watch};
 
 use super::advance::Shown;
 use super::delta_log::{DeltaLog, Record};
-use super::roster::{Admission, Introduction, Roster, Seat};
-use super::standing::Report;
-use super::{Announced, ClientCounts, ClientStanding, Standings, Target, View, frames};
+use super::merge::{Merged, Sighting};
+use super::roster::{Admission, Introduction, News, Roster, Seat};
+use super::standing::{self, Report};
+use super::{Announced, Standings, Target, View, frames};
 use crate::clock::Clock;
 use crate::limits;
 use crate::metrics::EnvironmentMetrics;
+use crate::store::StoreError;
 use crate::store::log::{Change, Log};
 
 /// Announcements that a watcher may be behind before it misses some.
@@ -44,6 +46,8 @@ pub struct Environment {
     pub(crate) roster: Roster,
     roster_change: ChangeBell,
     pub(crate) save_soon: Notify,
+    /// Other servers show the same environment.
+    pub(crate) shared: AtomicBool,
     alarms: Mutex<VecDeque<String>>,
     metrics: EnvironmentMetrics,
     pub(crate) closing: watch::Receiver<bool>,
@@ -129,6 +133,7 @@ impl Environment {
             // 0 is what a waiter begins with: its first call returns at once.
             roster_change: ChangeBell { count: AtomicU64::new(1), ..ChangeBell::default() },
             save_soon: Notify::new(),
+            shared: AtomicBool::new(false),
             alarms: Mutex::default(),
             metrics: EnvironmentMetrics::default(),
             closing,
@@ -180,25 +185,42 @@ impl Environment {
     /// The expected clients and where they stand relative to a change.
     #[must_use]
     pub fn standings(&self, of: &Target) -> Standings {
+        self.judge(Merged { clients: self.sightings(), unanswered: Vec::new() }, of)
+    }
+
+    /// Where clients stand relative to a change.
+    pub(crate) fn judge(&self, merged: Merged, of: &Target) -> Standings {
         let state = Arc::clone(&self.shown().state);
-        self.roster.standings(of, self.clock.now_ms(), |kill: &EntryId| state.get(kill).is_some())
+        standing::judge(merged, of, |kill: &EntryId| state.get(kill).is_some())
+    }
+
+    /// The clients that this server expects.
+    pub(crate) fn sightings(&self) -> Vec<Sighting> {
+        self.roster.sightings(self.clock.now_ms())
+    }
+
+    /// What somebody who was told of this server's clients has not heard yet.
+    pub(crate) fn roster_news(&self, told: &mut HashMap<u128, u64>) -> News {
+        self.roster.news(told, self.clock.now_ms())
+    }
+
+    /// Compares the roster with what all servers have left in the store: learns of clients of servers that are gone,
+    /// and that clients which are absent here said Bye elsewhere.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(crate) async fn reconcile(&self) -> Result<(), StoreError> {
+        let absent = self.roster.absent();
+        let stored = self.log.roster(&self.name).await?;
+        if self.roster.reconcile(&absent, stored, self.clock.now_ms()) {
+            self.roster_change.ring();
+        }
+        Ok(())
     }
 
     /// Resolves whenever a client's standing may have changed since `seen` (a counter; begin with 0).
     pub async fn roster_changed(&self, seen: u64) -> u64 {
         self.roster_change.changed(seen).await
-    }
-
-    /// The expected clients whose language level is below `level`.
-    #[must_use]
-    pub fn clients_below_level(&self, level: u32) -> Vec<ClientStanding> {
-        self.roster.below_level(level, self.clock.now_ms())
-    }
-
-    /// How many clients are expected, and how many of them are lost.
-    #[must_use]
-    pub fn client_counts(&self) -> ClientCounts {
-        self.roster.counts(self.clock.now_ms())
     }
 
     /// Alarms raised since the start, such as "history was cut".
@@ -320,6 +342,10 @@ impl Environment {
     pub(crate) fn bye(&self, seat: Seat) {
         if self.roster.bye(seat) {
             self.roster_change.ring();
+            // Other servers learn it from the store.
+            if self.shared.load(Ordering::Relaxed) {
+                self.save_soon.notify_one();
+            }
         }
     }
 

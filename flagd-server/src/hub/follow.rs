@@ -37,6 +37,12 @@ pub(crate) async fn follow(
             match step(&environment, &mut core).await {
                 Ok(()) => failures = 0,
                 Err(error) => {
+                    if let StoreError::NoEnvironment(name) = &error {
+                        environment.alarm(format!(
+                            "the store has lost the head of `{name}`: this server goes on serving what it knows and \
+                             refuses changes; restore the store's data"
+                        ));
+                    }
                     environment.metrics().follow_errors.count();
                     tracing::warn!(
                         environment = %environment.name(),
@@ -74,14 +80,11 @@ async fn step(environment: &Environment, core: &mut Core) -> Result<(), StoreErr
             Ok(())
         }
         HeadIs::Ahead => catch_up(environment, core, head).await,
-        HeadIs::Younger => reload(environment, core).await,
-        HeadIs::Cut => {
-            let why = format!(
-                "history was cut: revision {} of epoch {} was served, the store's head is revision {} of epoch {}",
-                shown.revision, shown.epoch, head.revision, head.epoch
-            );
-            history::begin_younger_epoch(environment, shown.epoch, &why).await
+        HeadIs::Younger => {
+            reload(environment, core).await?;
+            history::adopt(environment, head).await
         }
+        HeadIs::Cut => history::begin_younger_epoch(environment, shown).await,
     }
 }
 
@@ -127,6 +130,10 @@ async fn reload(environment: &Environment, core: &mut Core) -> Result<(), StoreE
     environment.metrics().reloads.count();
     let state = environment.log.load(environment.name()).await?;
     let shown = environment.shown();
+    let at = shown.position();
+    if state.position().epoch == at.epoch && !history::holds(environment, at).await? {
+        return history::begin_younger_epoch(environment, at).await;
+    }
     let (next_core, next) = match head_is(shown.position(), state.position()) {
         // Also when the position is the same: the core that failed must be replaced.
         HeadIs::Shown | HeadIs::Ahead | HeadIs::Younger => compile(move || Core::jump(&shown, state)).await?,

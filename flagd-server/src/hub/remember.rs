@@ -5,11 +5,14 @@
 //! it is lost until it is back and says so itself.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::Environment;
+use super::roster::{Gone, Parting};
+use crate::limits;
 use crate::store::StoreError;
 
 /// How long changes are gathered at the most.
@@ -21,6 +24,7 @@ const CLIENTS_PER_WRITE: usize = 256;
 
 /// Saves the roster of one environment until told to stop, and once more then.
 pub(crate) async fn remember(environment: Arc<Environment>, mut stopped: watch::Receiver<bool>) {
+    let mut refreshed_ms = environment.clock.now_ms();
     loop {
         let stop = tokio::select! {
             biased;
@@ -31,6 +35,11 @@ pub(crate) async fn remember(environment: Arc<Environment>, mut stopped: watch::
         };
         if stop {
             environment.roster.mark_all_unsaved();
+        }
+        let now_ms = environment.clock.now_ms();
+        if is_shared(&environment) && now_ms.saturating_sub(refreshed_ms) >= limits::ROSTER_REFRESH_MS {
+            refreshed_ms = now_ms;
+            environment.roster.refresh(now_ms);
         }
         environment.expire();
         save(&environment).await;
@@ -54,8 +63,30 @@ async fn write(environment: &Environment, unsaved: &super::roster::Unsaved) -> R
     for seen in unsaved.seen.chunks(CLIENTS_PER_WRITE) {
         environment.log.save_roster(name, seen, &[]).await?;
     }
-    for gone in unsaved.gone.chunks(CLIENTS_PER_WRITE) {
+    let mut gone = Vec::with_capacity(unsaved.gone.len());
+    for one in &unsaved.gone {
+        if one.parting == Parting::Bye || !is_elsewhere(environment, one).await? {
+            gone.push(one.instance);
+        }
+    }
+    for gone in gone.chunks(CLIENTS_PER_WRITE) {
         environment.log.save_roster(name, &[], gone).await?;
     }
     Ok(())
+}
+
+fn is_shared(environment: &Environment) -> bool {
+    environment.shared.load(Ordering::Relaxed)
+}
+
+/// Whether a client that was lost here for too long has been seen by another server since.
+async fn is_elsewhere(environment: &Environment, gone: &Gone) -> Result<bool, StoreError> {
+    if !is_shared(environment) {
+        return Ok(false);
+    }
+    let Some(stored) = environment.log.client(environment.name(), gone.instance).await? else {
+        return Ok(false);
+    };
+    let age_ms = environment.clock.now_ms().saturating_sub(stored.last_seen_ms);
+    Ok(stored.connect_counter > gone.connect_counter || age_ms < limits::LOST_AFTER_MS)
 }

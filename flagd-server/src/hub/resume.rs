@@ -111,8 +111,7 @@ async fn decide(environment: &Arc<Environment>, report: &Report) -> Result<Greet
                     return Ok(Greeting::GoAway("this server's history is older than the client's"));
                 }
                 if head.epoch == at.epoch && head.revision < at.revision {
-                    return cut(environment, at, &format!("the store's head is revision {}", head.revision))
-                        .await;
+                    return cut(environment, at).await;
                 }
                 // Only this server's view is behind.
                 drop(shown);
@@ -132,13 +131,11 @@ async fn other_story(
     if report.diverged {
         return Ok(Greeting::Full);
     }
-    cut(environment, at, "the digest there is another one").await
+    cut(environment, at).await
 }
 
-async fn cut(environment: &Arc<Environment>, at: Position, found: &str) -> Result<Greeting, StoreError> {
-    let why =
-        format!("history was cut: a client has revision {} of epoch {}, {found}", at.revision, at.epoch);
-    if !history::begin_on_claim(environment, at.epoch, &why).await? {
+async fn cut(environment: &Arc<Environment>, at: Position) -> Result<Greeting, StoreError> {
+    if !history::begin_on_claim(environment, at).await? {
         return Ok(Greeting::GoAway("history was cut a moment ago"));
     }
     let Some(head) = environment.log.head(environment.name()).await? else {

@@ -5,16 +5,16 @@
 //! thousands of acknowledgements of one change do not queue behind each other. It does not know streams: a
 //! connection is a number, and a channel that is dropped when a newer connection takes its place.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use flagd_core::entry::EntryId;
 use tokio::sync::oneshot;
 
-use super::standing::{Report, standing};
-use super::{ClientCounts, ClientStanding, Standing, Standings, Target};
+use super::merge::Sighting;
+use super::standing::Report;
 use crate::limits;
 use crate::store::log::RosterEntry;
 
@@ -23,8 +23,10 @@ use crate::store::log::RosterEntry;
 pub(crate) struct Roster {
     members: DashMap<u128, Member>,
     connections: AtomicU64,
+    /// Counts what is said about clients, so that another server can be told what it has not heard.
+    stamps: AtomicU64,
     unsaved: AtomicBool,
-    gone: Mutex<Vec<u128>>,
+    gone: Mutex<Vec<Gone>>,
 }
 
 #[derive(Debug)]
@@ -36,6 +38,8 @@ struct Member {
     connection: Option<Connection>,
     /// From when on its absence counts.
     lost_since_ms: u64,
+    /// Another one whenever something about it changes.
+    stamp: u64,
     unsaved: bool,
 }
 
@@ -89,6 +93,35 @@ pub(crate) struct Unsaved {
     /// Clients as they are now.
     pub(crate) seen: Vec<RosterEntry>,
     /// Clients to forget.
+    pub(crate) gone: Vec<Gone>,
+}
+
+/// A client that is not expected any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gone {
+    /// Who.
+    pub(crate) instance: u128,
+    /// The connection that it left.
+    pub(crate) connect_counter: u64,
+    /// How.
+    pub(crate) parting: Parting,
+}
+
+/// How a client ceased to be expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parting {
+    /// It said Bye: no server expects it any more.
+    Bye,
+    /// It was lost for too long, here; another server may know better.
+    Expired,
+}
+
+/// What somebody who was told of the clients has not heard yet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct News {
+    /// New ones, and those of whom something changed.
+    pub(crate) changed: Vec<Sighting>,
+    /// Those that are not expected any more.
     pub(crate) gone: Vec<u128>,
 }
 
@@ -96,11 +129,55 @@ impl Roster {
     /// Remembers the clients of before a restart: expected, and lost from now on until they are back.
     pub(crate) fn remember(&self, clients: Vec<RosterEntry>, now_ms: u64) {
         for known in clients {
-            let instance = known.instance;
-            let member =
-                Member { known, report: None, connection: None, lost_since_ms: now_ms, unsaved: false };
-            self.members.insert(instance, member);
+            self.recall(known, now_ms);
         }
+    }
+
+    /// Remembers a client that the store knows, unless more is known of it here. Whether it was news.
+    fn recall(&self, known: RosterEntry, now_ms: u64) -> bool {
+        let stamp = self.stamp();
+        let instance = known.instance;
+        let counter = known.connect_counter;
+        let member =
+            Member { known, report: None, connection: None, lost_since_ms: now_ms, stamp, unsaved: false };
+        match self.members.entry(instance) {
+            Entry::Vacant(entry) => {
+                entry.insert(member);
+                true
+            }
+            Entry::Occupied(mut entry) if entry.get().known.connect_counter < counter => {
+                // It has been at another server since, which is gone. A connection that looks alive here is not: its
+                // stream ends.
+                entry.insert(member);
+                true
+            }
+            Entry::Occupied(_) => false,
+        }
+    }
+
+    /// Those that are not connected and whose state the store knows, by instance.
+    pub(crate) fn absent(&self) -> Vec<u128> {
+        let absent = self.members.iter().filter(|member| member.connection.is_none() && !member.unsaved);
+        absent.map(|member| *member.key()).collect()
+    }
+
+    /// Compares with what the store remembers of all servers' clients. `absent` is from before the store was read: who
+    /// of them is not in it has said Bye to another server. Whether anything changed.
+    pub(crate) fn reconcile(&self, absent: &[u128], stored: Vec<RosterEntry>, now_ms: u64) -> bool {
+        let there: HashSet<u128> = stored.iter().map(|known| known.instance).collect();
+        let mut changed = false;
+        for instance in absent.iter().filter(|instance| !there.contains(instance)) {
+            let still = |_: &u128, member: &Member| member.connection.is_none() && !member.unsaved;
+            changed |= self.members.remove_if(instance, still).is_some();
+        }
+        // Older records are leftovers: whoever is connected is written down again and again.
+        let recent_ms = limits::LOST_AFTER_MS + limits::ROSTER_REFRESH_MS;
+        for known in stored {
+            if now_ms.saturating_sub(known.last_seen_ms) <= recent_ms {
+                changed |= self.recall(known, now_ms);
+            }
+        }
+        changed
     }
 
     /// A client has connected.
@@ -110,6 +187,7 @@ impl Roster {
         known.position = report.position;
         let instance = known.instance;
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
+        let stamp = self.stamp();
         let (closer, replaced) = oneshot::channel();
         let connection = Connection { number, address, _replaced: closer };
         let crowded = self.members.len() >= limits::ROSTER_MAX;
@@ -124,6 +202,7 @@ impl Roster {
                     report: Some(report),
                     connection: Some(connection),
                     lost_since_ms: now_ms,
+                    stamp,
                     unsaved: true,
                 };
                 false
@@ -135,6 +214,7 @@ impl Roster {
                     report: Some(report),
                     connection: Some(connection),
                     lost_since_ms: now_ms,
+                    stamp,
                     unsaved: true,
                 });
                 true
@@ -152,16 +232,17 @@ impl Roster {
             member.known.last_seen_ms = now_ms;
             member.known.position = report.position;
             member.report = Some(report);
+            member.stamp = self.stamp();
         }
     }
 
     /// A client ends on purpose and is expected no longer. `false` when its seat is another's by now.
     pub(crate) fn bye(&self, seat: Seat) -> bool {
-        let left = self.members.remove_if(&seat.instance, |_, member| member.holds(seat)).is_some();
-        if left {
-            self.forget(seat.instance);
+        let left = self.members.remove_if(&seat.instance, |_, member| member.holds(seat));
+        if let Some((_, member)) = &left {
+            self.forget(member.gone(Parting::Bye));
         }
-        left
+        left.is_some()
     }
 
     /// A stream has ended in another way: the client is lost from now on. `false` when its seat is another's or empty.
@@ -174,6 +255,7 @@ impl Roster {
         member.lost_since_ms = now_ms;
         member.known.last_seen_ms = now_ms;
         member.unsaved = true;
+        member.stamp = self.stamp();
         self.unsaved.store(true, Ordering::Release);
         true
     }
@@ -181,22 +263,26 @@ impl Roster {
     /// Forgets who has been lost for too long. Returns how many those were.
     pub(crate) fn expire(&self, now_ms: u64) -> usize {
         let mut expired = Vec::new();
-        self.members.retain(|instance, member| {
+        self.members.retain(|_, member| {
             let keep = member.is_expected(now_ms);
             if !keep {
-                expired.push(*instance);
+                expired.push(member.gone(Parting::Expired));
             }
             keep
         });
-        for instance in &expired {
-            self.forget(*instance);
+        for gone in &expired {
+            self.forget(*gone);
         }
         expired.len()
     }
 
-    fn forget(&self, instance: u128) {
-        self.gone.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
+    fn forget(&self, gone: Gone) {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner).push(gone);
         self.unsaved.store(true, Ordering::Release);
+    }
+
+    fn stamp(&self) -> u64 {
+        self.stamps.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// What changed since the last call; `None` when nothing did.
@@ -212,7 +298,7 @@ impl Roster {
             }
         }
         // Somebody who came back meanwhile must not be forgotten by the same write.
-        let gone = gone.into_iter().filter(|instance| !self.members.contains_key(instance)).collect();
+        let gone = gone.into_iter().filter(|gone| !self.members.contains_key(&gone.instance)).collect();
         Some(Unsaved { seen, gone })
     }
 
@@ -235,51 +321,44 @@ impl Roster {
         self.unsaved.store(true, Ordering::Release);
     }
 
-    /// The expected clients, by name, and where they stand.
-    pub(crate) fn standings(
-        &self,
-        target: &Target,
-        now_ms: u64,
-        is_killed: impl Fn(&EntryId) -> bool,
-    ) -> Standings {
-        let mut clients = self.select(now_ms, |member| {
-            let connected = member.connection.is_some();
-            Some(member.tell(standing(member.report.as_ref(), connected, target, &is_killed)))
-        });
-        clients.sort_by(|a, b| (&a.client.name, a.client.instance).cmp(&(&b.client.name, b.client.instance)));
-        Standings { clients }
+    /// Those that are connected are to be saved as seen now, so that other servers know that they are no leftovers.
+    pub(crate) fn refresh(&self, now_ms: u64) {
+        for mut member in self.members.iter_mut().filter(|member| member.connection.is_some()) {
+            member.known.last_seen_ms = now_ms;
+            member.unsaved = true;
+        }
+        self.unsaved.store(true, Ordering::Release);
     }
 
-    /// The expected clients that do not understand `level`.
-    pub(crate) fn below_level(&self, level: u32, now_ms: u64) -> Vec<ClientStanding> {
-        let mut clients = self.select(now_ms, |member| {
-            let missing = if member.connection.is_some() { Standing::Lagging } else { Standing::Lost };
-            (member.known.level < level).then(|| member.tell(missing))
-        });
-        clients.sort_by(|a, b| (&a.client.name, a.client.instance).cmp(&(&b.client.name, b.client.instance)));
-        clients
+    /// The expected clients.
+    pub(crate) fn sightings(&self, now_ms: u64) -> Vec<Sighting> {
+        let expected = self.members.iter().filter(|member| member.is_expected(now_ms));
+        expected.map(|member| member.tell()).collect()
     }
 
-    fn select(&self, now_ms: u64, tell: impl Fn(&Member) -> Option<ClientStanding>) -> Vec<ClientStanding> {
-        self.members
-            .iter()
-            .filter(|member| member.is_expected(now_ms))
-            .filter_map(|member| tell(&member))
-            .collect()
-    }
-
-    /// How many are where; looks at everybody.
-    pub(crate) fn counts(&self, now_ms: u64) -> ClientCounts {
-        let mut counts = ClientCounts::default();
+    /// What has changed since the calls before; `told` is kept by the caller and begins empty.
+    pub(crate) fn news(&self, told: &mut HashMap<u128, u64>, now_ms: u64) -> News {
+        let mut news = News::default();
+        let mut still = HashSet::with_capacity(told.len());
         for member in self.members.iter().filter(|member| member.is_expected(now_ms)) {
-            counts.expected += 1;
-            counts.lost += usize::from(member.connection.is_none());
-            if let Some(report) = &member.report {
-                counts.refused_entries += report.refused.len();
-                counts.diverged += usize::from(report.diverged);
+            still.insert(*member.key());
+            if told.insert(*member.key(), member.stamp) != Some(member.stamp) {
+                news.changed.push(member.tell());
             }
         }
-        counts
+        told.retain(|instance, _| {
+            let keep = still.contains(instance);
+            if !keep {
+                news.gone.push(*instance);
+            }
+            keep
+        });
+        news
+    }
+
+    /// Whether somebody is expected who is not connected.
+    pub(crate) fn has_absent(&self) -> bool {
+        self.members.iter().any(|member| member.connection.is_none())
     }
 }
 
@@ -292,21 +371,18 @@ impl Member {
         self.connection.is_some() || now_ms.saturating_sub(self.lost_since_ms) < limits::LOST_AFTER_MS
     }
 
-    fn tell(&self, standing: Standing) -> ClientStanding {
-        let report = self.report.clone().unwrap_or_default();
-        ClientStanding {
-            client: self.known.clone(),
-            standing,
+    fn gone(&self, parting: Parting) -> Gone {
+        Gone { instance: self.known.instance, connect_counter: self.known.connect_counter, parting }
+    }
+
+    fn tell(&self) -> Sighting {
+        let address = self.connection.as_ref().map(|connection| connection.address.clone());
+        Sighting {
+            known: self.known.clone(),
+            report: self.report.clone(),
             connected: self.connection.is_some(),
-            address: self
-                .connection
-                .as_ref()
-                .map(|connection| connection.address.clone())
-                .unwrap_or_default(),
-            refused: report.refused,
-            held_snapshots: report.held_snapshots,
-            held_oldest: report.held_oldest,
-            held_oldest_age_ms: report.held_oldest_age_ms,
+            address: address.unwrap_or_default(),
+            server: String::new(),
         }
     }
 }

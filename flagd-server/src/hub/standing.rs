@@ -4,7 +4,8 @@
 use flagd_core::entry::{EntryId, EntryKind};
 use flagd_core::revision::{Position, Revision};
 
-use super::{Standing, Standings, Target, Verdict};
+use super::merge::{Merged, Sighting};
+use super::{ClientStanding, Standing, Standings, Target, Verdict};
 
 /// What a client says that it has in use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,10 +65,61 @@ fn obeys(report: &Report, target: &Target, is_killed: impl Fn(&EntryId) -> bool)
         })
 }
 
+/// Where everybody stands, by name.
+pub(crate) fn judge(merged: Merged, target: &Target, is_killed: impl Fn(&EntryId) -> bool) -> Standings {
+    let Merged { clients, unanswered } = merged;
+    let mut clients: Vec<_> = clients
+        .into_iter()
+        .map(|sighting| {
+            let standing = standing(sighting.report.as_ref(), sighting.connected, target, &is_killed);
+            stands(sighting, standing)
+        })
+        .collect();
+    by_name(&mut clients);
+    Standings { clients, unanswered }
+}
+
+/// Those who do not understand `level`, by name.
+pub(crate) fn below_level(merged: Merged, level: u32) -> Vec<ClientStanding> {
+    let below = merged.clients.into_iter().filter(|sighting| sighting.known.level < level);
+    let mut clients: Vec<_> = below
+        .map(|sighting| {
+            let missing = if sighting.connected { Standing::Lagging } else { Standing::Lost };
+            stands(sighting, missing)
+        })
+        .collect();
+    by_name(&mut clients);
+    clients
+}
+
+fn by_name(clients: &mut [ClientStanding]) {
+    clients.sort_by(|a, b| (&a.client.name, a.client.instance).cmp(&(&b.client.name, b.client.instance)));
+}
+
+fn stands(sighting: Sighting, standing: Standing) -> ClientStanding {
+    let Sighting { known, report, connected, address, server } = sighting;
+    let report = report.unwrap_or_default();
+    ClientStanding {
+        client: known,
+        standing,
+        connected,
+        address,
+        server,
+        refused: report.refused,
+        held_snapshots: report.held_snapshots,
+        held_oldest: report.held_oldest,
+        held_oldest_age_ms: report.held_oldest_age_ms,
+    }
+}
+
 impl Standings {
-    /// Whether the change is confirmed: nobody to ask is never success, and unknown is never done.
+    /// Whether the change is confirmed: nobody to ask is never success, and unknown is never done. A server that does
+    /// not answer may have clients that nobody else knows.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
+        if !self.unanswered.is_empty() {
+            return Verdict::Unconfirmed;
+        }
         if self.clients.is_empty() {
             return Verdict::Nobody;
         }
@@ -190,13 +242,17 @@ mod tests {
                     standing: *standing,
                     connected: true,
                     address: String::new(),
+                    server: String::new(),
                     refused: vec![],
                     held_snapshots: 0,
                     held_oldest: None,
                     held_oldest_age_ms: 0,
                 })
                 .collect();
-            assert_eq!(Standings { clients }.verdict(), *want, "{name}");
+            let mut standings = Standings { clients, unanswered: vec![] };
+            assert_eq!(standings.verdict(), *want, "{name}");
+            standings.unanswered.push("b".to_owned());
+            assert_eq!(standings.verdict(), Verdict::Unconfirmed, "{name}, and a server did not answer");
         }
     }
 }

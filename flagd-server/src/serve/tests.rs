@@ -40,9 +40,10 @@ impl Running {
             store: Arc::clone(store) as Arc<dyn Store>,
             clock: Clock::system(),
             server_name: "test".to_owned(),
+            advertise: None,
             drain_timeout: Duration::from_secs(10),
         };
-        let server = Server::build(settings).await.unwrap();
+        let server = Server::build(settings, address).await.unwrap();
         let hub = Arc::clone(&server.hub);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.run(listener, async move { drop(stopped.await) }));

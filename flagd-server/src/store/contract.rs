@@ -13,7 +13,7 @@ use flagd_core::key::EnvironmentName;
 use flagd_core::revision::Revision;
 
 use super::{Answer, Append, Appended, BlobId, Created, RecordKind, RecordWrite, Store, StoreError};
-use crate::limits::BLOB_MAX_BYTES;
+use crate::limits::{ANNOUNCED_FOR, BLOB_MAX_BYTES};
 
 /// Runs every test of the suite, each on a store of its own from the future that is given; beside the store it gives
 /// what must be kept until the test's end, such as a folder.
@@ -34,6 +34,7 @@ macro_rules! suite {
             environments_are_apart
             changes_come_in_pages
             a_head_can_move_alone
+            announcements_hold_until_withdrawn_or_for_a_while
         }
     };
     ($open:expr; $($name:ident)*) => {
@@ -364,4 +365,30 @@ pub(crate) async fn survives_reopening(store: Arc<dyn Store>, reopen: impl FnOnc
     let answer = store.get_record(&default, RecordKind::Request, "r").await.unwrap();
     assert_eq!(answer.as_deref(), Some(&b"answer"[..]));
     assert_eq!(store.append(&default, next(5)).await.unwrap(), Appended::Recorded);
+}
+
+pub(crate) async fn announcements_hold_until_withdrawn_or_for_a_while(store: Arc<dyn Store>) {
+    let text = |text: &'static str| Bytes::from_static(text.as_bytes());
+    assert_eq!(store.announced().await.unwrap(), []);
+    store.announce(7, text("a")).await.unwrap();
+    store.announce(u128::MAX, text("b")).await.unwrap();
+    assert_eq!(store.announced().await.unwrap(), [(7, text("a")), (u128::MAX, text("b"))]);
+    store.announce(7, text("a, again")).await.unwrap();
+    assert_eq!(store.announced().await.unwrap(), [(7, text("a, again")), (u128::MAX, text("b"))]);
+    store.withdraw(u128::MAX).await.unwrap();
+    store.withdraw(9).await.unwrap();
+    assert_eq!(store.announced().await.unwrap(), [(7, text("a, again"))]);
+    // Who says nothing more is gone by itself; who says it again stays.
+    store.announce(8, text("c")).await.unwrap();
+    let only_c = async {
+        loop {
+            store.announce(8, text("c")).await.unwrap();
+            if store.announced().await.unwrap() == [(8, text("c"))] {
+                return;
+            }
+            tokio::time::sleep(ANNOUNCED_FOR / 10).await;
+        }
+    };
+    soon(only_c).await;
+    assert_eq!(store.environments().await.unwrap(), [], "announcements are no environments");
 }

@@ -26,6 +26,7 @@ use super::{Answer, Append, Appended, BlobId, Created, Quota, RecordKind, Record
 use crate::limits::BLOB_MAX_BYTES;
 use crate::metrics::Counter;
 
+mod announce;
 mod breaker;
 pub mod config;
 mod connection;
@@ -50,6 +51,7 @@ pub struct Etcd {
     connections: Arc<Connections>,
     counters: Arc<EtcdCounters>,
     followers: Mutex<HashMap<EnvironmentName, Follower>>,
+    leases: announce::Leases,
 }
 
 /// What has happened between this process and etcd.
@@ -101,6 +103,7 @@ impl Etcd {
             keys: Keys::new(&config.prefix),
             connections: Arc::new(Connections::new(&config, Arc::clone(&counters))),
             followers: Mutex::default(),
+            leases: announce::Leases::default(),
             config,
             counters,
         }
@@ -412,6 +415,18 @@ impl Store for Etcd {
             };
             found.into_iter().map(read).collect()
         })
+    }
+
+    fn announce(&self, server: u128, announcement: Bytes) -> Answer<'_, ()> {
+        Box::pin(self.announce_under_lease(server, announcement))
+    }
+
+    fn withdraw(&self, server: u128) -> Answer<'_, ()> {
+        Box::pin(self.withdraw_server(server))
+    }
+
+    fn announced(&self) -> Answer<'_, Vec<(u128, Bytes)>> {
+        Box::pin(self.announced_servers())
     }
 
     fn quota(&self) -> Answer<'_, Quota> {

@@ -14,7 +14,7 @@ use flagd_core::entry::{EntryId, EntryWrite};
 use flagd_core::key::EnvironmentName;
 use flagd_core::revision::{Digest, Epoch, Position, Revision};
 use flagd_core::state::{Delta, State};
-use flagd_proto::{Message, store as wire};
+use flagd_proto::{Message, peer, store as wire};
 use tokio::task::JoinHandle;
 
 use super::{Append, Appended, BlobId, Created, Quota, RecordKind, Store, StoreError};
@@ -360,6 +360,34 @@ impl Log {
         let checkpoints = checkpoint::list(&*self.store, environment, head.revision).await?;
         let reachable = checkpoints.iter().map(|(revision, _)| *revision).filter(|at| at.next() >= first);
         Ok(reachable.min().unwrap_or(head.revision))
+    }
+
+    /// Says that a server is there, for a few seconds.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn announce(&self, server: u128, announcement: &peer::Announcement) -> Result<(), StoreError> {
+        self.store.announce(server, announcement.encode_to_vec().into()).await
+    }
+
+    /// Says that a server is going.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then it is gone in a few seconds anyway.
+    pub async fn withdraw(&self, server: u128) -> Result<(), StoreError> {
+        self.store.withdraw(server).await
+    }
+
+    /// The servers that are there now.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn announced(&self) -> Result<Vec<(u128, peer::Announcement)>, StoreError> {
+        let announced = self.store.announced().await?;
+        let read = |(server, bytes): (u128, Bytes)| {
+            Ok((server, encoding::decode("the announcement of a server", &bytes)?))
+        };
+        announced.into_iter().map(read).collect()
     }
 
     /// How full the store is.

@@ -11,6 +11,7 @@ use flagd_core::key::EnvironmentName;
 use flagd_core::revision::Revision;
 use tokio::sync::watch;
 
+use super::announcements::Announcements;
 use super::{Answer, Append, Appended, BlobId, Created, Quota, RecordKind, RecordWrite, Store, StoreError};
 use crate::limits::BLOB_MAX_BYTES;
 
@@ -19,6 +20,7 @@ use crate::limits::BLOB_MAX_BYTES;
 pub struct Memory {
     limit_bytes: u64,
     environments: Mutex<BTreeMap<EnvironmentName, Environment>>,
+    announcements: Announcements,
 }
 
 #[derive(Debug)]
@@ -33,7 +35,20 @@ impl Memory {
     /// An empty store that takes about `limit_bytes`.
     #[must_use]
     pub fn new(limit_bytes: u64) -> Memory {
-        Memory { limit_bytes, environments: Mutex::default() }
+        Memory { limit_bytes, environments: Mutex::default(), announcements: Announcements::default() }
+    }
+
+    /// A copy of all environments as they are now, as a backup would hold them.
+    #[must_use]
+    pub fn copy(&self) -> Memory {
+        let copied = |environment: &Environment| Environment {
+            head: watch::Sender::new(environment.head.borrow().clone()),
+            changes: environment.changes.clone(),
+            blobs: environment.blobs.clone(),
+            records: environment.records.clone(),
+        };
+        let environments = self.lock().iter().map(|(name, one)| (name.clone(), copied(one))).collect();
+        Memory { environments: Mutex::new(environments), ..Memory::new(self.limit_bytes) }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<EnvironmentName, Environment>> {
@@ -229,6 +244,20 @@ impl Store for Memory {
             let listed = all.take_while(|((found, _), _)| *found == kind);
             Ok(listed.map(|((_, key), value)| (key.clone(), value.clone())).collect())
         }))
+    }
+
+    fn announce(&self, server: u128, announcement: Bytes) -> Answer<'_, ()> {
+        self.announcements.announce(server, announcement);
+        ready(Ok(()))
+    }
+
+    fn withdraw(&self, server: u128) -> Answer<'_, ()> {
+        self.announcements.withdraw(server);
+        ready(Ok(()))
+    }
+
+    fn announced(&self) -> Answer<'_, Vec<(u128, Bytes)>> {
+        ready(Ok(self.announcements.all()))
     }
 
     fn quota(&self) -> Answer<'_, Quota> {

@@ -24,6 +24,7 @@ use redb::{
 };
 use tokio::sync::watch;
 
+use super::announcements::Announcements;
 use super::{Answer, Append, Appended, BlobId, Created, Quota, RecordKind, RecordWrite, Store, StoreError};
 use crate::limits::BLOB_MAX_BYTES;
 
@@ -56,6 +57,8 @@ struct Inner {
     slot: RwLock<Slot>,
     /// One counter per environment that somebody waits for; moved after every commit of a head.
     commits: Mutex<HashMap<EnvironmentName, watch::Sender<u64>>>,
+    /// One process owns the file, so whoever announces itself is in it.
+    announcements: Announcements,
 }
 
 struct Slot {
@@ -139,6 +142,7 @@ impl Redb {
             opener,
             slot: RwLock::new(Slot { handle: Some(handle), openings: 1 }),
             commits: Mutex::default(),
+            announcements: Announcements::default(),
         };
         Ok(Redb { inner: Arc::new(inner) })
     }
@@ -567,6 +571,20 @@ impl Store for Redb {
                 Ok(listed)
             })
         })
+    }
+
+    fn announce(&self, server: u128, announcement: Bytes) -> Answer<'_, ()> {
+        self.inner.announcements.announce(server, announcement);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn withdraw(&self, server: u128) -> Answer<'_, ()> {
+        self.inner.announcements.withdraw(server);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn announced(&self) -> Answer<'_, Vec<(u128, Bytes)>> {
+        Box::pin(async { Ok(self.inner.announcements.all()) })
     }
 
     fn quota(&self) -> Answer<'_, Quota> {

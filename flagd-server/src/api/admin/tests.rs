@@ -33,6 +33,7 @@ impl World {
             store: Arc::new(Memory::new(1 << 40)),
             clock: Clock::system(),
             server_name: "flagd-test".to_owned(),
+            advertise: None,
             drain_timeout: Duration::from_secs(5),
         };
         let (stop, stopped) = oneshot::channel::<()>();

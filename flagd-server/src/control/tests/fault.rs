@@ -142,6 +142,15 @@ impl Store for Faulty {
     ) -> Answer<'a, Vec<(String, bytes::Bytes)>> {
         self.store.list_records(environment, kind)
     }
+    fn announce(&self, server: u128, announcement: bytes::Bytes) -> Answer<'_, ()> {
+        self.store.announce(server, announcement)
+    }
+    fn withdraw(&self, server: u128) -> Answer<'_, ()> {
+        self.store.withdraw(server)
+    }
+    fn announced(&self) -> Answer<'_, Vec<(u128, bytes::Bytes)>> {
+        self.store.announced()
+    }
     fn quota(&self) -> Answer<'_, Quota> {
         self.store.quota()
     }

@@ -1,7 +1,10 @@
 //! Stories of one client and another, with a clock made of numbers.
 
 use super::*;
-use crate::hub::Verdict;
+use crate::hub::merge::Merged;
+use crate::hub::standing::{below_level, judge};
+use crate::hub::{ClientCounts, Standing, Standings, Target, Verdict};
+use flagd_core::entry::EntryId;
 use flagd_core::revision::{Digest, Epoch, Position, Revision};
 
 const NOW: u64 = 1_000_000;
@@ -43,9 +46,17 @@ fn admit(roster: &Roster, hello: Introduction, now_ms: u64) -> (Seat, oneshot::R
     }
 }
 
+fn gone(unsaved: &Unsaved) -> Vec<u128> {
+    unsaved.gone.iter().map(|gone| gone.instance).collect()
+}
+
+fn all(roster: &Roster, target: &Target, now_ms: u64) -> Standings {
+    judge(Merged { clients: roster.sightings(now_ms), unanswered: vec![] }, target, |_| true)
+}
+
 fn standings(roster: &Roster, revision: u64, now_ms: u64) -> Vec<(String, Standing)> {
     let target = Target { position: at(revision), touched: vec![] };
-    let standings = roster.standings(&target, now_ms, |_| true);
+    let standings = all(roster, &target, now_ms);
     standings.clients.into_iter().map(|client| (client.client.name, client.standing)).collect()
 }
 
@@ -74,7 +85,7 @@ fn who_leaves_without_bye_is_lost_for_fifteen_minutes() {
     assert_eq!(roster.expire(last), 0);
     assert_eq!(standings(&roster, 4, last + 1), vec![]);
     assert_eq!(roster.expire(last + 1), 1);
-    assert_eq!(roster.take_unsaved().unwrap().gone, [1]);
+    assert_eq!(gone(&roster.take_unsaved().unwrap()), [1]);
 }
 
 #[test]
@@ -83,9 +94,9 @@ fn bye_removes() {
     let (seat, _replaced, _) = admit(&roster, hello(1, 1, 3), NOW);
     assert!(roster.bye(seat));
     assert!(!roster.leave(seat, NOW), "the end of the stream changes nothing any more");
-    assert_eq!(roster.counts(NOW), ClientCounts::default());
+    assert_eq!(ClientCounts::of(&roster.sightings(NOW)), ClientCounts::default());
     let unsaved = roster.take_unsaved().unwrap();
-    assert_eq!((unsaved.seen.len(), unsaved.gone), (0, vec![1]));
+    assert_eq!((unsaved.seen.len(), gone(&unsaved)), (0, vec![1]));
 }
 
 #[test]
@@ -111,10 +122,10 @@ fn after_a_restart_the_clients_of_before_are_lost_until_they_are_back() {
     roster.remember(vec![remembered], NOW);
     let target = Target { position: at(9), touched: vec![] };
     assert_eq!(standings(&roster, 9, NOW), one("shop-1", Standing::Lost), "what it refuses is not known");
-    assert_eq!(roster.standings(&target, NOW, |_| true).verdict(), Verdict::Unconfirmed);
+    assert_eq!(all(&roster, &target, NOW).verdict(), Verdict::Unconfirmed);
     let (_seat, _replaced, first_seen) = admit(&roster, hello(1, 5, 9), NOW + 1);
     assert!(!first_seen);
-    assert_eq!(roster.standings(&target, NOW, |_| true).verdict(), Verdict::Confirmed);
+    assert_eq!(all(&roster, &target, NOW).verdict(), Verdict::Confirmed);
 }
 
 #[test]
@@ -128,7 +139,7 @@ fn what_the_store_did_not_take_is_told_again() {
     assert!(roster.take_unsaved().is_none());
     roster.put_back(&first);
     let second = roster.take_unsaved().unwrap();
-    assert_eq!((second.seen, second.gone), (first.seen, vec![1]));
+    assert_eq!((&second.seen, gone(&second)), (&first.seen, vec![1]));
     roster.mark_all_unsaved();
     assert_eq!(roster.take_unsaved().unwrap().seen.len(), 1);
 }
@@ -149,9 +160,10 @@ fn clients_below_a_level_are_named() {
     let (_, _a, _) = admit(&roster, hello(1, 1, 3), NOW);
     let newer = Introduction { known: RosterEntry { level: 2, ..known(2, 1) }, ..hello(2, 1, 3) };
     let (_, _b, _) = admit(&roster, newer, NOW);
-    let names: Vec<_> = roster.below_level(2, NOW).into_iter().map(|client| client.client.name).collect();
+    let below = |level| below_level(Merged { clients: roster.sightings(NOW), unanswered: vec![] }, level);
+    let names: Vec<_> = below(2).into_iter().map(|client| client.client.name).collect();
     assert_eq!(names, ["shop-1"]);
-    assert!(roster.below_level(1, NOW).is_empty());
+    assert!(below(1).is_empty());
 }
 
 #[test]
@@ -163,5 +175,71 @@ fn the_counts_add_up() {
     roster.leave(gone, NOW);
     let refused = vec![(EntryId::new(flagd_core::entry::EntryKind::FLAG, "a"), "why".to_owned())];
     roster.report(sick, Report { diverged: true, refused, ..report(3) }, NOW);
-    assert_eq!(roster.counts(NOW), ClientCounts { expected: 3, lost: 1, refused_entries: 1, diverged: 1 });
+    assert_eq!(
+        ClientCounts::of(&roster.sightings(NOW)),
+        ClientCounts { expected: 3, lost: 1, refused_entries: 1, diverged: 1 }
+    );
+}
+
+/// What the store says of a client.
+fn stored(instance: u128, connect_counter: u64, last_seen_ms: u64) -> RosterEntry {
+    RosterEntry { last_seen_ms, ..known(instance, connect_counter) }
+}
+
+#[test]
+fn what_other_servers_left_in_the_store_is_learned() {
+    let roster = Roster::default();
+    let (seat, _replaced, _) = admit(&roster, hello(1, 3, 9), NOW);
+    let reconcile = |stored| roster.reconcile(&roster.absent(), stored, NOW);
+    assert!(!reconcile(vec![stored(1, 3, NOW)]), "what is known here is no news");
+    assert_eq!(standings(&roster, 9, NOW), one("shop-1", Standing::Applied));
+    assert!(reconcile(vec![stored(1, 3, NOW), stored(2, 1, NOW)]));
+    let both = [("shop-1".to_owned(), Standing::Applied), ("shop-2".to_owned(), Standing::Lost)];
+    assert_eq!(standings(&roster, 9, NOW), both);
+    let leftover = NOW.saturating_sub(limits::LOST_AFTER_MS + limits::ROSTER_REFRESH_MS + 1);
+    assert!(!reconcile(vec![stored(2, 1, NOW), stored(3, 1, leftover)]) || leftover == 0);
+    // It was at a server that is gone, later than here.
+    assert!(reconcile(vec![stored(1, 4, NOW), stored(2, 1, NOW)]));
+    assert_eq!(
+        all(&roster, &Target { position: at(9), touched: vec![] }, NOW).clients[0].standing,
+        Standing::Lost
+    );
+    assert!(!roster.leave(seat, NOW), "its seat is empty");
+}
+
+#[test]
+fn who_said_bye_to_another_server_is_expected_no_longer() {
+    let roster = Roster::default();
+    let (seat, _replaced, _) = admit(&roster, hello(1, 1, 9), NOW);
+    let (_seat, _kept, _) = admit(&roster, hello(2, 1, 9), NOW);
+    roster.leave(seat, NOW);
+    assert!(!roster.reconcile(&roster.absent(), vec![], NOW), "the store was not told yet that it is there");
+    roster.take_unsaved();
+    assert!(roster.reconcile(&roster.absent(), vec![], NOW));
+    assert_eq!(standings(&roster, 9, NOW), one("shop-2", Standing::Applied));
+}
+
+#[test]
+fn news_tell_what_was_not_told() {
+    let roster = Roster::default();
+    let mut told = HashMap::new();
+    let mut news = |now_ms| {
+        let News { changed, gone } = roster.news(&mut told, now_ms);
+        let changed: Vec<_> = changed.iter().map(|one| (one.known.instance, one.connected)).collect();
+        (changed, gone)
+    };
+    let nothing = || (vec![], vec![]);
+    assert_eq!(news(NOW), nothing());
+    let (seat, _replaced, _) = admit(&roster, hello(1, 1, 9), NOW);
+    assert_eq!(news(NOW), (vec![(1, true)], vec![]));
+    assert_eq!(news(NOW), nothing());
+    roster.report(seat, report(10), NOW);
+    assert_eq!(news(NOW), (vec![(1, true)], vec![]));
+    roster.leave(seat, NOW);
+    assert_eq!(news(NOW), (vec![(1, false)], vec![]));
+    assert_eq!(news(NOW + limits::LOST_AFTER_MS), (vec![], vec![1]));
+    let (seat, _replaced, _) = admit(&roster, hello(1, 2, 9), NOW);
+    assert_eq!(news(NOW), (vec![(1, true)], vec![]));
+    roster.bye(seat);
+    assert_eq!(news(NOW), (vec![], vec![1]));
 }

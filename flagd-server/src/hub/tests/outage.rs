@@ -87,6 +87,15 @@ impl Store for Line {
     ) -> Answer<'a, Vec<(String, Bytes)>> {
         self.through(self.store.list_records(environment, kind))
     }
+    fn announce(&self, server: u128, announcement: Bytes) -> Answer<'_, ()> {
+        self.through(self.store.announce(server, announcement))
+    }
+    fn withdraw(&self, server: u128) -> Answer<'_, ()> {
+        self.through(self.store.withdraw(server))
+    }
+    fn announced(&self) -> Answer<'_, Vec<(u128, Bytes)>> {
+        self.through(self.store.announced())
+    }
     fn quota(&self) -> Answer<'_, Quota> {
         self.through(self.store.quota())
     }

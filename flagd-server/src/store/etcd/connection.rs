@@ -40,6 +40,9 @@ pub(super) const RANGE: Method = Method("/etcdserverpb.KV/Range");
 pub(super) const TXN: Method = Method("/etcdserverpb.KV/Txn");
 pub(super) const STATUS: Method = Method("/etcdserverpb.Maintenance/Status");
 pub(super) const ALARM: Method = Method("/etcdserverpb.Maintenance/Alarm");
+/// A stream, of which one request and one answer are used.
+pub(super) const LEASE_KEEP_ALIVE: Method = Method("/etcdserverpb.Lease/LeaseKeepAlive");
+pub(super) const LEASE_GRANT: Method = Method("/etcdserverpb.Lease/LeaseGrant");
 const WATCH: Method = Method("/etcdserverpb.Watch/Watch");
 const AUTHENTICATE: Method = Method("/etcdserverpb.Auth/Authenticate");
 
@@ -73,7 +76,9 @@ impl Fault {
             Code::OutOfRange => Fault::OutOfRange(text),
             Code::ResourceExhausted => Fault::Exhausted(text),
             Code::Unauthenticated | Code::PermissionDenied => Fault::Refused(text),
-            Code::InvalidArgument | Code::FailedPrecondition | Code::Unimplemented => Fault::Wrong(text),
+            Code::InvalidArgument | Code::FailedPrecondition | Code::NotFound | Code::Unimplemented => {
+                Fault::Wrong(text)
+            }
             _ => Fault::Unavailable(text),
         }
     }

@@ -73,6 +73,17 @@ impl Keys {
         Range { from: from.into(), to: format!("{root}0").into() }
     }
 
+    /// A server that is there. `~` is in no environment's name.
+    pub(super) fn server(&self, server: u128) -> Bytes {
+        format!("{}~servers/{server:032x}", self.root).into()
+    }
+
+    /// All servers that are there.
+    pub(super) fn servers(&self) -> Range {
+        let folder = format!("{}~servers", self.root);
+        Range { from: format!("{folder}/").into(), to: format!("{folder}0").into() }
+    }
+
     /// The environment's part of a key below the prefix.
     pub(super) fn environment_of<'a>(&self, key: &'a [u8]) -> Option<&'a str> {
         let key = std::str::from_utf8(key).ok()?.strip_prefix(&self.root)?;
@@ -84,6 +95,11 @@ impl Keys {
 pub(super) fn revision_of(key: &[u8]) -> Option<Revision> {
     let key = std::str::from_utf8(key).ok()?;
     key.rsplit('/').next()?.parse().ok().map(Revision)
+}
+
+/// The last part of a key: a server's id.
+pub(super) fn server_of(key: &[u8]) -> Option<u128> {
+    u128::from_str_radix(std::str::from_utf8(key).ok()?.rsplit('/').next()?, 16).ok()
 }
 
 /// What a key in a range is called there.
@@ -109,11 +125,14 @@ mod tests {
             (keys.record(&prod, RecordKind::Source, "ci"), "/flagd/prod/sources/ci"),
             (keys.record(&prod, RecordKind::Checkpoint, "1"), "/flagd/prod/checkpoints/1"),
             (keys.record(&prod, RecordKind::Meta, "m"), "/flagd/prod/meta/m"),
+            (keys.server(10), "/flagd/~servers/0000000000000000000000000000000a"),
         ];
         for (key, wanted) in cases {
             assert_eq!(std::str::from_utf8(key).unwrap(), *wanted);
         }
         assert_eq!(revision_of(&keys.change(&prod, Revision(7))), Some(Revision(7)));
+        assert_eq!(server_of(&keys.server(u128::MAX - 1)), Some(u128::MAX - 1));
+        assert!(EnvironmentName::new("~servers").is_err(), "else it could be taken for an environment");
         let requests = keys.records(&prod, RecordKind::Request);
         assert_eq!(name_in(&requests, &keys.record(&prod, RecordKind::Request, "r/1")), Some("r/1"));
         assert_eq!(name_in(&requests, &keys.head(&prod)), None);

@@ -56,6 +56,10 @@ impl Transaction {
         self.when(key, CompareResult::Equal, CompareTarget::Value, Compared::Value(value))
     }
 
+    pub(super) fn if_lease(self, key: Bytes, lease: i64) -> Transaction {
+        self.when(key, CompareResult::Equal, CompareTarget::Lease, Compared::Lease(lease))
+    }
+
     pub(super) fn if_missing(self, key: Bytes) -> Transaction {
         self.when(key, CompareResult::Equal, CompareTarget::Create, Compared::CreateRevision(0))
     }
@@ -65,13 +69,23 @@ impl Transaction {
     }
 
     pub(super) fn put(mut self, key: Bytes, value: Bytes) -> Transaction {
-        self.0.success.push(operation(Request::Put(PutRequest { key, value })));
+        self.0.success.push(operation(Request::Put(PutRequest { key, value, lease: 0 })));
+        self
+    }
+
+    pub(super) fn remove(mut self, key: Bytes) -> Transaction {
+        self.0.success.push(operation(Request::DeleteRange(DeleteRangeRequest { key })));
+        self
+    }
+
+    pub(super) fn else_put_leased(mut self, key: Bytes, value: Bytes, lease: i64) -> Transaction {
+        self.0.failure.push(operation(Request::Put(PutRequest { key, value, lease })));
         self
     }
 
     pub(super) fn record(mut self, key: Bytes, write: &RecordWrite) -> Transaction {
         let request = match &write.value {
-            Some(value) => Request::Put(PutRequest { key, value: value.clone() }),
+            Some(value) => Request::Put(PutRequest { key, value: value.clone(), lease: 0 }),
             None => Request::DeleteRange(DeleteRangeRequest { key }),
         };
         self.0.success.push(operation(request));

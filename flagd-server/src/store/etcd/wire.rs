@@ -59,6 +59,9 @@ pub(super) struct PutRequest {
     pub(super) key: Bytes,
     #[prost(bytes = "bytes", tag = "2")]
     pub(super) value: Bytes,
+    /// 0 for none.
+    #[prost(int64, tag = "3")]
+    pub(super) lease: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -115,6 +118,7 @@ pub(super) enum CompareResult {
 pub(super) enum CompareTarget {
     Create = 1,
     Value = 3,
+    Lease = 4,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -125,7 +129,7 @@ pub(super) struct Compare {
     pub(super) target: i32,
     #[prost(bytes = "bytes", tag = "3")]
     pub(super) key: Bytes,
-    #[prost(oneof = "Compared", tags = "5, 7")]
+    #[prost(oneof = "Compared", tags = "5, 7, 8")]
     pub(super) with: Option<Compared>,
 }
 
@@ -135,6 +139,8 @@ pub(super) enum Compared {
     CreateRevision(i64),
     #[prost(bytes = "bytes", tag = "7")]
     Value(Bytes),
+    #[prost(int64, tag = "8")]
+    Lease(i64),
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -192,6 +198,32 @@ pub(super) struct WatchResponse {
 pub(super) struct Event {
     #[prost(message, optional, tag = "2")]
     pub(super) kv: Option<KeyValue>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct LeaseGrantRequest {
+    /// In seconds.
+    #[prost(int64, tag = "1")]
+    pub(super) ttl: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct LeaseGrantResponse {
+    #[prost(int64, tag = "2")]
+    pub(super) id: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct LeaseKeepAliveRequest {
+    #[prost(int64, tag = "1")]
+    pub(super) id: i64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct LeaseKeepAliveResponse {
+    /// In seconds; 0 when the lease has expired.
+    #[prost(int64, tag = "3")]
+    pub(super) ttl: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -153,6 +153,22 @@ impl Log {
         Ok(())
     }
 
+    /// One client as it is remembered.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn client(
+        &self,
+        environment: &EnvironmentName,
+        instance: u128,
+    ) -> Result<Option<RosterEntry>, StoreError> {
+        let value = self.store.get_record(environment, RecordKind::Roster, &instance_key(instance)).await?;
+        let decode = |value: bytes::Bytes| {
+            encoding::roster_from_wire(encoding::decode("a client of the roster", &value)?)
+        };
+        value.map(decode).transpose()
+    }
+
     /// The clients remembered.
     ///
     /// # Errors

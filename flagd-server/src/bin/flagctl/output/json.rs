@@ -25,6 +25,7 @@ pub(crate) fn answer(header: Option<&Header>, answer: &Answer) -> Value {
             "version": status.version,
             "store": status.store,
             "uptimeMs": status.uptime_ms,
+            "others": list(&status.others, |one| json!({ "name": one.name, "url": one.url })),
             "environments": list(&status.environments, environment_status),
         }),
         Answer::Flags(flags) => json!({
@@ -58,6 +59,7 @@ pub(crate) fn answer(header: Option<&Header>, answer: &Answer) -> Value {
         Answer::Clients(clients) => json!({
             "revision": revision(clients.position.as_ref()),
             "clients": list(&clients.clients, client),
+            "unansweredServers": clients.unanswered_servers,
         }),
         Answer::Environments(environments) => {
             json!({ "environments": list(&environments.environments, environment) })
@@ -234,6 +236,7 @@ fn wait_progress(progress: &WaitProgress) -> Value {
         "holdingOlder": progress.holding_older,
         "holders": list(&progress.holders, client),
         "elapsedUs": progress.elapsed_us,
+        "unansweredServers": progress.unanswered_servers,
     })
 }
 
@@ -255,6 +258,7 @@ fn client(one: &ClientInfo) -> Value {
         "heldOldestRevision": one.held_oldest_revision,
         "heldOldestAgeMs": one.held_oldest_age_ms,
         "address": one.address,
+        "server": one.server,
     })
 }
 
@@ -285,6 +289,7 @@ fn environment_status(one: &EnvironmentStatus) -> Value {
         "clientsLost": one.clients_lost,
         "alarms": one.alarms,
         "quotaUsedPpm": one.quota_used_ppm,
+        "unansweredServers": one.unanswered_servers,
     })
 }
 

@@ -165,6 +165,13 @@ fn waits() -> Vec<(&'static str, Waited)> {
             ),
         ),
         ("unconfirmed", waited(verdict(WaitVerdict::Unconfirmed), some.clone())),
+        (
+            "a server did not answer",
+            waited(
+                verdict(WaitVerdict::Unconfirmed),
+                WaitProgress { unanswered_servers: vec!["b".into()], ..all.clone() },
+            ),
+        ),
         ("unconfirmed by many", waited(verdict(WaitVerdict::Unconfirmed), many)),
         ("nobody", waited(verdict(WaitVerdict::Nobody), nobody)),
         ("interrupted", waited(WaitEnding::Interrupted, some.clone())),
@@ -287,7 +294,9 @@ fn lists() -> Vec<(&'static str, Answer)> {
             clients_lost: 1,
             alarms: vec!["history was cut at revision 57".into()],
             quota_used_ppm: 720_000,
+            unanswered_servers: vec!["b".into()],
         }],
+        others: vec![OtherServer { name: "b".into(), url: "http://10.0.0.6:8013".into() }],
     };
     let environments = ListEnvironmentsResponse { environments: vec![environment()], server: String::new() };
     let created = CreateEnvironmentResponse { environment: Some(environment()), server: String::new() };
@@ -343,6 +352,7 @@ fn reads() -> Vec<(&'static str, Answer)> {
             refusing(),
         ],
         server: String::new(),
+        unanswered_servers: vec!["b".into()],
     };
     let mut problem =
         Problem::new("flags.a.rules[0].if", "unknown member `ends_with`").hint("did you mean \"endsWith\"?");

@@ -151,12 +151,15 @@ fn note(text: &mut String, note: &Note, look: &Look) {
 
 /// How far the clients are, while waiting.
 pub(crate) fn progress(progress: &WaitProgress, look: &Look) -> String {
-    if progress.expected == 0 {
+    if progress.expected == 0 && progress.unanswered_servers.is_empty() {
         return "no client is connected yet".into();
     }
     let mut sentence = format!("applied by {}", of(progress));
     if progress.applied < progress.expected {
         let _ = write!(sentence, "; waiting for {}", missing(progress, look));
+    }
+    for server in &progress.unanswered_servers {
+        let _ = write!(sentence, "; server {} does not answer", clean(server));
     }
     sentence
 }
@@ -191,8 +194,20 @@ pub(crate) fn waited(waited: &Waited, look: &Look) -> String {
         }
     };
     text.push('\n');
+    text.push_str(&unanswered(&progress.unanswered_servers, look));
     if progress.holding_older > 0 {
         holders(&mut text, progress);
+    }
+    text
+}
+
+/// Servers that were not heard: what their clients do is unknown.
+pub(super) fn unanswered(servers: &[String], look: &Look) -> String {
+    let mut text = String::new();
+    for server in servers {
+        let sentence =
+            format!("server {} did not answer: what its clients have applied is unknown", clean(server));
+        let _ = writeln!(text, "{}", paint(&sentence, Tone::Bad, look));
     }
     text
 }
@@ -202,7 +217,7 @@ fn of(progress: &WaitProgress) -> String {
 }
 
 fn unconfirmed(progress: &WaitProgress, look: &Look) -> String {
-    if progress.expected == 0 {
+    if progress.expected == 0 && progress.unanswered_servers.is_empty() {
         return "no client is connected: nobody can confirm".into();
     }
     let missing = missing(progress, look);

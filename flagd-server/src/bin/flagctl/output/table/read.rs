@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::output::{Checked, ChosenEnvironment, Look};
 use crate::time;
 
-use super::change::{age, client_name, entry, file_problem, touched};
+use super::change::{age, client_name, entry, file_problem, touched, unanswered};
 use super::{Cell, Tone, cell, clean, count, grid, paint, short, toned};
 
 /// Longest description in a table.
@@ -42,6 +42,9 @@ pub(super) fn status(status: &StatusResponse, look: &Look) -> String {
     let (version, store) = (clean(&status.version), clean(&status.store));
     let (name, up) = (clean(&status.server), time::length(status.uptime_ms));
     let mut text = format!("flagd {version} `{name}`, store {store}, up {up}\n");
+    for other in &status.others {
+        let _ = writeln!(text, "with server {} at {}", clean(&other.name), clean(&other.url));
+    }
     for one in &status.environments {
         text.push('\n');
         environment_status(&mut text, one, look);
@@ -61,6 +64,10 @@ fn environment_status(text: &mut String, status: &EnvironmentStatus, look: &Look
         let _ = write!(text, ", {}", paint(&format!("{} lost", status.clients_lost), Tone::Bad, look));
     }
     text.push('\n');
+    for server in &status.unanswered_servers {
+        let sentence = format!("server {} did not answer: its clients count as lost", clean(server));
+        let _ = writeln!(text, "  {}", paint(&sentence, Tone::Bad, look));
+    }
     let killed = match status.killed_flags.as_slice() {
         [] => "none".to_owned(),
         keys => paint(&keys.iter().map(|key| clean(key)).collect::<Vec<_>>().join(", "), Tone::Bad, look),
@@ -284,6 +291,7 @@ pub(super) fn explanation(answers: &EvaluateResponse, look: &Look) -> String {
 pub(super) fn clients(clients: &ClientsResponse, look: &Look) -> String {
     let at = revision(clients.position.as_ref());
     let mut text = format!("at revision {at}\n");
+    text.push_str(&unanswered(&clients.unanswered_servers, look));
     if clients.clients.is_empty() {
         text.push_str("no client follows this environment\n");
         return text;
