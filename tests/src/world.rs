@@ -293,7 +293,7 @@ pub fn user(key: &str) -> Context {
 }
 
 /// A port that was free a moment ago. The server must come back on the same one, so it cannot be 0.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
         .expect("loopback works")

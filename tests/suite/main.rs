@@ -7,6 +7,7 @@ mod conformance;
 mod diverge;
 mod durable;
 mod edits;
+mod faults;
 mod follow;
 mod kill;
 mod offline;
