@@ -300,6 +300,12 @@ impl Operator {
         }
     }
 
+    /// The server that is asked first now: the one that answered last.
+    #[must_use]
+    pub fn server(&self) -> usize {
+        self.at
+    }
+
     /// Reads a flag, as this operator's server shows it; the next server is asked when it does not answer.
     ///
     /// # Errors

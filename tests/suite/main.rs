@@ -14,3 +14,4 @@ mod offline;
 mod readme;
 mod refuse;
 mod tidy;
+mod twist;
