@@ -57,11 +57,7 @@ async fn measure(servers: &Servers, operator: &mut Operator, number: usize, clie
     let last = last.expect("something was said");
     assert_eq!(last.verdict, i32::from(WaitVerdict::Confirmed), "{last:?}");
     assert_eq!(last.applied, clients, "{last:?}");
-    Figure {
-        recorded,
-        confirmed: began.elapsed(),
-        acknowledged: Duration::from_micros(last.elapsed_us),
-    }
+    Figure { recorded, confirmed: began.elapsed(), acknowledged: Duration::from_micros(last.elapsed_us) }
 }
 
 fn print(title: &str, figures: &[Figure]) {
@@ -74,7 +70,9 @@ fn print(title: &str, figures: &[Figure]) {
     for (name, column) in columns {
         let mut times: Vec<_> = figures.iter().map(column).collect();
         times.sort();
-        let at = |per_mille: usize| times[(times.len() * per_mille / 1_000).min(times.len() - 1)].as_secs_f64() * 1e3;
+        let at = |per_mille: usize| {
+            times[(times.len() * per_mille / 1_000).min(times.len() - 1)].as_secs_f64() * 1e3
+        };
         println!("  {name:22} p50 {:9.2} ms   p99 {:9.2} ms   max {:9.2} ms", at(500), at(990), at(1_000));
     }
 }

@@ -77,18 +77,15 @@ pub fn binaries() -> &'static Path {
         // The test binary lies in `<target>/<profile>/deps`, an example's in `<target>/<profile>/examples`.
         let own = std::env::current_exe().expect("a test has a path");
         let folder = own.ancestors().nth(2).expect("two folders up").to_path_buf();
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--workspace", "--bins", "--manifest-path"]).arg(manifest);
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--workspace", "--bins", "--manifest-path"]).arg(manifest);
         if folder.ends_with("release") {
             // A benchmark: it needs the programs only, and must not replace itself while it runs.
-            build.arg("--release");
+            cargo.arg("--release");
         } else {
-            build.arg("--examples");
+            cargo.arg("--examples");
         }
-        let built = build
-            .stdin(Stdio::null())
-            .status()
-            .expect("cargo runs");
+        let built = cargo.stdin(Stdio::null()).status().expect("cargo runs");
         assert!(built.success(), "the programs under test do not build");
         folder
     })

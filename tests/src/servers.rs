@@ -114,7 +114,7 @@ pub struct Servers {
     /// What has happened.
     pub story: Story,
     folder: tempfile::TempDir,
-    servers: Vec<Server>,
+    flagds: Vec<Server>,
 }
 
 impl Servers {
@@ -135,8 +135,8 @@ impl Servers {
             let admin = AdminClient::new(channel.connect_lazy()).max_decoding_message_size(64 << 20);
             Server { port, store: format!("etcd://{}/story", endpoints.join(",")), process: None, admin }
         };
-        let servers = endpoints.iter().map(server).collect();
-        let mut all = Servers { etcd, story: Story::default(), folder, servers };
+        let flagds = endpoints.iter().map(server).collect();
+        let mut all = Servers { etcd, story: Story::default(), folder, flagds };
         for number in 0..endpoints.len() {
             all.start_server(number).await;
         }
@@ -148,7 +148,7 @@ impl Servers {
         self.launch(number);
         let url = self.url(number);
         eventually("the server answers", async || {
-            let server = self.servers.get_mut(number).expect("a server");
+            let server = self.flagds.get_mut(number).expect("a server");
             let process = server.process.as_mut().expect("it was started");
             if process.try_wait().expect("a child can be asked").is_some() {
                 // Without its store it does not start: whoever looks after it tries again.
@@ -163,7 +163,7 @@ impl Servers {
     fn launch(&mut self, number: usize) {
         let log = self.folder.path().join(format!("server-{number}.log"));
         let log = std::fs::File::options().create(true).append(true).open(log).expect("a log");
-        let server = self.servers.get_mut(number).expect("a server");
+        let server = self.flagds.get_mut(number).expect("a server");
         let process = Command::new(binaries().join("flagd"))
             .args(["--listen", &format!("127.0.0.1:{}", server.port), "--store", &server.store])
             .args(["--server-name", &format!("server-{number}")])
@@ -180,37 +180,36 @@ impl Servers {
 
     /// `kill -9`.
     pub async fn kill_server(&mut self, number: usize) {
-        let mut process = self.servers.get_mut(number).and_then(|s| s.process.take()).expect("it runs");
+        let mut process = self.flagds.get_mut(number).and_then(|s| s.process.take()).expect("it runs");
         process.kill().await.expect("a child can be killed");
     }
 
     /// Where a server is.
     #[must_use]
     pub fn url(&self, number: usize) -> String {
-        format!("http://127.0.0.1:{}", self.servers.get(number).expect("a server").port)
+        format!("http://127.0.0.1:{}", self.flagds.get(number).expect("a server").port)
     }
 
     /// How many servers there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.servers.len()
+        self.flagds.len()
     }
 
     /// The operators' API of one server; it reconnects by itself.
     #[must_use]
     pub fn admin(&self, number: usize) -> AdminClient<Channel> {
-        self.servers.get(number).expect("a server").admin.clone()
+        self.flagds.get(number).expect("a server").admin.clone()
     }
 
     /// Somebody who makes changes through whichever server answers, beginning at one.
     #[must_use]
     pub fn operator(&self, first: usize) -> Operator {
-        let servers: Vec<_> = self.servers.iter().map(|server| server.admin.clone()).collect();
+        let servers: Vec<_> = self.flagds.iter().map(|server| server.admin.clone()).collect();
         Operator { servers, at: first, story: self.story.clone() }
     }
 
     /// A client that knows all servers and begins at one.
-    #[must_use]
     pub fn builder(&self, name: &str, first: usize) -> Builder {
         let url = |offset: usize| self.url((first + offset) % self.count());
         let builder = (1..self.count()).fold(Client::builder(url(0)), |builder, n| builder.server(url(n)));
@@ -219,7 +218,7 @@ impl Servers {
 
     /// One page of a server's plain HTTP.
     pub async fn http(&self, number: usize, path: &str) -> String {
-        http(self.servers.get(number).expect("a server").port, path).await
+        http(self.flagds.get(number).expect("a server").port, path).await
     }
 
     /// What a server has logged.

@@ -200,7 +200,10 @@ async fn news_dropped_doubled_and_reordered_during_300_changes_are_healed_and_co
     assert_eq!(client.status().epoch, direct.status().epoch);
     assert_eq!(wrongs.load(Ordering::SeqCst), 0, "the client went back");
     assert_eq!(straight.status().await.alarms, Vec::<String>::new(), "nothing was cut");
-    assert_eq!(straight.status().await.environment.and_then(|e| e.position).map_or(0, |p| p.revision), CHANGES);
+    assert_eq!(
+        straight.status().await.environment.and_then(|e| e.position).map_or(0, |p| p.revision),
+        CHANGES
+    );
     for (what, count) in
         [("dropped", &injected.dropped), ("doubled", &injected.doubled), ("reordered", &injected.reordered)]
     {
