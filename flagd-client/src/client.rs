@@ -98,13 +98,12 @@ impl Client {
         }
     }
 
-    /// [`Client::close`] under any executor.
+    /// [`Client::close`] under any executor: waits for a second at most, also when the feed hangs in a disk.
     pub async fn shutdown(&self) {
         if let Some(life) = &self.life {
-            life.stop();
-            // The feed gives up by itself after a second; it cannot be waited for in vain.
+            let deadline = life.stop_by();
             let bulletin = Arc::clone(&self.shared.bulletin);
-            Until::new(&self.shared.bulletin, None, move || bulletin.is_closed()).await;
+            Until::new(&self.shared.bulletin, deadline, move || bulletin.is_closed()).await;
         }
     }
 

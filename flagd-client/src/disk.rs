@@ -17,6 +17,8 @@ use flagd_core::revision::{Epoch, Position, Revision};
 
 mod format;
 
+#[cfg(fuzzing)]
+pub(crate) use format::bytes::any_bytes;
 pub(crate) use format::{FormatError, SavedState};
 
 use crate::feed::Kills;

@@ -74,6 +74,20 @@ impl Life {
         self.control.notify.notify_one();
     }
 
+    /// Asks the feed to end and names the moment at which whoever waits for that is woken to give up.
+    pub(crate) fn stop_by(&self) -> Option<Instant> {
+        self.stop();
+        let deadline = Instant::now().checked_add(END_PATIENCE)?;
+        // The feed cannot be asked to wake them: it is the one that may hang.
+        let bulletin = Arc::clone(&self.shared.bulletin);
+        let alarm = std::thread::Builder::new().name("flagd-end".into()).spawn(move || {
+            bulletin.wait_until(Some(deadline), || bulletin.is_closed());
+            bulletin.wake_all();
+        });
+        // Without a thread that wakes them nobody may wait.
+        Some(if alarm.is_ok() { deadline } else { Instant::now() })
+    }
+
     /// Asks the feed to end and waits a moment for it.
     pub(crate) fn end(&self) {
         self.stop();
@@ -115,11 +129,19 @@ struct End(Arc<Shared>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            tracing::error!("the feed panicked: flags keep their last values until the program is restarted");
-        }
+        let end = if std::thread::panicking() {
+            tracing::error!(
+                "the feed panicked: flags keep their last values until the program is started again"
+            );
+            Connection::Failed
+        } else {
+            Connection::Closed
+        };
         self.0.doubt();
-        self.0.bulletin.put(|update| update.connection = Connection::Closed);
+        self.0.bulletin.put(|update| update.connection = end);
         self.0.bulletin.close();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,6 +58,16 @@ mod disk;
 #[cfg(feature = "remote")]
 mod feed;
 
+/// Doors for `fuzz/`; they exist only in a build of cargo-fuzz.
+#[cfg(all(fuzzing, feature = "remote"))]
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Any bytes as a file of the disk cache.
+    pub fn disk(bytes: &[u8]) {
+        crate::disk::any_bytes(bytes);
+    }
+}
+
 pub use changes::{Changes, Subscription, Update};
 pub use client::Client;
 pub use detail::{Detail, Reason, Staleness};

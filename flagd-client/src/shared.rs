@@ -55,6 +55,7 @@ pub(crate) struct Shared {
 struct Facts {
     held: HeldSnapshots,
     disk: DiskStatus,
+    kills_unwritten: bool,
 }
 
 impl Shared {
@@ -77,7 +78,11 @@ impl Shared {
             #[cfg(feature = "remote")]
             answered: AtomicBool::new(embedded),
             diverged: AtomicBool::new(false),
-            facts: Mutex::new(Facts { held: HeldSnapshots::default(), disk: DiskStatus::Off }),
+            facts: Mutex::new(Facts {
+                held: HeldSnapshots::default(),
+                disk: DiskStatus::Off,
+                kills_unwritten: false,
+            }),
             updates: AtomicU64::new(0),
             connects: AtomicU64::new(0),
             need_full: AtomicU64::new(0),
@@ -132,7 +137,8 @@ impl Shared {
         let view = self.current.load_full();
         let (not_ready, not_found, type_mismatch) = self.misuse.totals();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (held, disk) = self.facts(|facts| (facts.held, facts.disk.clone()));
+        let (held, disk, kills_unwritten) =
+            self.facts(|facts| (facts.held, facts.disk.clone(), facts.kills_unwritten));
         let served = matches!(view.source, Source::Disk | Source::Server);
         let named = |text: String| if served { text } else { String::new() };
         Status {
@@ -149,6 +155,7 @@ impl Shared {
             refused: view.refused.iter().map(refused_entry).collect(),
             held,
             disk,
+            kills_unwritten,
             counters: Counters {
                 not_ready,
                 not_found,
@@ -200,6 +207,10 @@ impl Shared {
 
     pub(crate) fn set_held(&self, held: HeldSnapshots) {
         self.facts(|facts| facts.held = held);
+    }
+
+    pub(crate) fn set_kills_unwritten(&self, unwritten: bool) {
+        self.facts(|facts| facts.kills_unwritten = unwritten);
     }
 
     pub(crate) fn set_disk(&self, disk: DiskStatus) {

@@ -41,6 +41,9 @@ pub struct Status {
     pub held: HeldSnapshots,
     /// The state on disk.
     pub disk: DiskStatus,
+    /// The kills in use could not be written down: they are obeyed and acknowledged, but this program would not know
+    /// them if it were started again and no server answered.
+    pub kills_unwritten: bool,
     /// What was counted since the start.
     pub counters: Counters,
     /// Keys that were asked for in vain, at most a thousand.
@@ -90,6 +93,9 @@ pub enum Connection {
     },
     /// The client was closed.
     Closed,
+    /// The client failed and cannot go on: flags keep their last values until the program is started again. That
+    /// is a fault of the client; the log says where.
+    Failed,
 }
 
 impl fmt::Display for Connection {
@@ -104,6 +110,9 @@ impl fmt::Display for Connection {
             Connection::Waiting { why } => write!(f, "not connected: {why}"),
             Connection::Refused { message } => write!(f, "refused by the server: {message}"),
             Connection::Closed => f.write_str("closed"),
+            Connection::Failed => {
+                f.write_str("failed: updates have ended until the program is started again")
+            }
         }
     }
 }

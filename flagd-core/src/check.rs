@@ -13,9 +13,12 @@ use crate::limits;
 use crate::problem::{Problem, Problems, nearest};
 
 mod chains;
+mod reach;
+mod together;
 mod warnings;
 
 use chains::{Chain, chains};
+pub use together::file_warnings;
 pub use warnings::warnings;
 
 /// How the definitions of an environment look up one another.

@@ -12,7 +12,8 @@ use crate::text::Text;
 /// A targeting key and attributes. Building one never fails; what cannot be used is simply absent.
 #[derive(Clone, Default, PartialEq)]
 pub struct Context {
-    targeting_key: Option<Box<str>>,
+    /// Always text; kept as an attribute because by its name it is one.
+    targeting_key: Option<Attribute>,
     /// In byte order of the names, without repetition.
     attributes: Vec<(Text, Attribute)>,
 }
@@ -40,7 +41,8 @@ impl Context {
     #[must_use]
     pub fn new(targeting_key: impl Into<Box<str>>) -> Context {
         let key: Box<str> = targeting_key.into();
-        Context { targeting_key: Some(key).filter(|key| !key.is_empty()), attributes: Vec::new() }
+        let targeting_key = Some(key).filter(|key| !key.is_empty()).map(Attribute::String);
+        Context { targeting_key, attributes: Vec::new() }
     }
 
     /// A context without a targeting key.
@@ -75,8 +77,17 @@ impl Context {
 
     /// The targeting key, if there is one.
     #[must_use]
+    #[inline]
     pub fn targeting_key(&self) -> Option<&str> {
-        self.targeting_key.as_deref()
+        match &self.targeting_key {
+            Some(Attribute::String(key)) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// The targeting key, as an attribute.
+    pub(crate) fn targeting_key_attribute(&self) -> Option<&Attribute> {
+        self.targeting_key.as_ref()
     }
 
     /// The attribute of exactly this name.
@@ -116,10 +127,10 @@ impl Context {
             }
             context.targeting_key = match member {
                 serde_json::Value::Null => None,
-                serde_json::Value::String(text) => {
-                    Some(text.as_str()).filter(|text| !text.is_empty()).map(Into::into)
-                }
-                serde_json::Value::Number(number) if !number.is_f64() => Some(number.to_string().into()),
+                serde_json::Value::String(text) => Some(text.as_str())
+                    .filter(|text| !text.is_empty())
+                    .and_then(IntoAttribute::into_attribute),
+                serde_json::Value::Number(number) if !number.is_f64() => number.to_string().into_attribute(),
                 _ => return Err("`targetingKey` must be a string or a whole number".into()),
             };
         }

@@ -30,6 +30,7 @@ pub(crate) use condition::{compile_pattern, read_network};
 pub(crate) use json::push_key;
 pub(crate) use words::Operator;
 
+pub use json::position_of;
 pub use parse::{ParsedFile, parse_file, parse_flag, parse_segment, parse_stored_flag, parse_stored_segment};
 pub use record::{parse_kill, parse_tombstone};
 pub use schema::schema;

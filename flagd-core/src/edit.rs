@@ -15,6 +15,7 @@ mod consequence;
 mod difference;
 mod effect;
 mod finish;
+mod follow;
 mod history;
 mod kill;
 mod lay;
@@ -109,14 +110,14 @@ enum Checks {
     None,
 }
 
-/// Whether the plan tells what follows for flags that require the written ones.
+/// Which of the flags that require a written one are named.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Followers {
-    /// It does.
-    Told,
-    /// It does not.
+    /// All, also those that stay as they are: whoever switches off in a hurry wants to be sure.
+    All,
+    /// Those whose users may be served something else.
     #[default]
-    Untold,
+    Affected,
 }
 
 impl Draft {

@@ -15,13 +15,13 @@ use crate::limits;
 #[non_exhaustive]
 pub enum NameError {
     /// The text is empty. Do: give a name.
-    #[error("a {what} must not be empty")]
+    #[error("{} must not be empty", with_article(.what))]
     Empty {
         /// The kind of name that was expected.
         what: &'static str,
     },
     /// The text is longer than the limit. Do: shorten it.
-    #[error("a {what} has at most {max_bytes} bytes; this one has {bytes}")]
+    #[error("{} has at most {max_bytes} bytes; this one has {bytes}", with_article(.what))]
     TooLong {
         /// The kind of name that was expected.
         what: &'static str,
@@ -31,7 +31,7 @@ pub enum NameError {
         max_bytes: usize,
     },
     /// The text holds a character outside the alphabet. Do: use only the characters listed.
-    #[error("a {what} holds only {alphabet}; `{found}` at byte {at} is not one of them")]
+    #[error("{} holds only {alphabet}; `{found}` at byte {at} is not one of them", with_article(.what))]
     Alphabet {
         /// The kind of name that was expected.
         what: &'static str,
@@ -50,6 +50,12 @@ const KEY_ALPHABET: &str = "A-Z, a-z, 0-9, `.`, `_` and `-`, and begins with a l
 const ENVIRONMENT_ALPHABET: &str = "a-z, 0-9 and `-`, and begins with a letter or a digit";
 /// What rule names use: they are sentences for people.
 const TEXT_ALPHABET: &str = "printable characters without control characters, and no space at either end";
+
+/// `a flag key`, `an environment name`.
+fn with_article(what: &str) -> String {
+    let article = if what.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {what}")
+}
 
 fn check_key(what: &'static str, text: &str) -> Result<(), NameError> {
     check(what, text, limits::KEY_MAX_BYTES, KEY_ALPHABET, |at, c| {
@@ -177,6 +183,19 @@ name_type!(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_of_a_name_is_english() {
+        let said =
+            [FlagKey::new("").unwrap_err(), EnvironmentName::new("").unwrap_err()].map(|e| e.to_string());
+        assert!(said[0].starts_with("a flag key "), "{said:?}");
+        assert!(said[1].starts_with("an environment name "), "{said:?}");
+        assert!(
+            EnvironmentName::new("A").unwrap_err().to_string().starts_with("an environment name holds only ")
+        );
+        let long = EnvironmentName::new(&"a".repeat(1000)).unwrap_err().to_string();
+        assert!(long.starts_with("an environment name has at most "), "{long}");
+    }
 
     #[test]
     fn names_are_checked_where_they_enter() {

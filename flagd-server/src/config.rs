@@ -18,7 +18,7 @@ mod sources;
 mod typed;
 mod values;
 
-pub use sources::Place;
+pub use sources::{Place, unknown_variables};
 pub use typed::{Typed, TypedCommand, TypedOptions};
 
 use sources::Sources;
@@ -220,13 +220,15 @@ impl Config {
                 Command::Restore { from, to, existing }
             }
         };
+        let listen = listen(&sources)?;
+        let advertise = advertise(&sources, &store, listen)?;
         Ok(Config {
             command,
             store,
             quota_bytes: quota_bytes.unwrap_or(QUOTA_DEFAULT_BYTES),
-            listen: listen(&sources)?,
+            listen,
             server_name: server_name(&sources, around)?,
-            advertise: sources.get("advertise", values::url)?,
+            advertise,
             drain_timeout: sources.get("drain-timeout", values::duration)?.unwrap_or(DRAIN_TIMEOUT_DEFAULT),
             log: LogSettings {
                 format: sources.get("log-format", values::log_format)?.unwrap_or(LogFormat::Text),
@@ -259,6 +261,23 @@ fn store(sources: &Sources) -> Result<StoreChoice, ConfigError> {
             }
         },
     }
+}
+
+/// Where others reach this server; with a store that servers share it must be an address.
+fn advertise(
+    sources: &Sources,
+    store: &StoreChoice,
+    listen: SocketAddr,
+) -> Result<Option<String>, ConfigError> {
+    let advertise = sources.get("advertise", values::url)?;
+    if advertise.is_none() && matches!(store, StoreChoice::Etcd(_)) && listen.ip().is_unspecified() {
+        return Err(ConfigError::Contradiction(format!(
+            "the other servers of the cluster cannot reach this one at {listen}; say where with \
+             --advertise http://HOST:{}",
+            listen.port()
+        )));
+    }
+    Ok(advertise)
 }
 
 fn must_be_a_file(store: &StoreChoice, command: &str) -> Result<(), ConfigError> {

@@ -82,7 +82,7 @@ pub const RECORDS_AT_ONCE_MAX: usize = 100;
 pub const CHECKPOINT_EVERY_BYTES: usize = 4 * 1024 * 1024;
 /// ... or more than this many changes.
 pub const CHECKPOINT_EVERY_CHANGES: u64 = 1_000;
-/// From this share of the quota on only kill, revive, disable and trim are accepted, in parts per million.
+/// From this share of the quota on only kill, revive and disable are accepted, in parts per million.
 pub const QUOTA_STOP_PPM: u64 = 700_000;
 /// Size of the embedded store at which writes stop, unless configured, in bytes.
 pub const QUOTA_DEFAULT_BYTES: u64 = 8 * 1024 * 1024 * 1024;

@@ -28,6 +28,10 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for (name, nearest) in flagd_server::config::unknown_variables(names) {
+        output::unknown_variable(&name, nearest.as_deref());
+    }
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -37,7 +37,7 @@ pub enum StoreError {
     /// The store could not be reached or failed; an append may or may not have happened. Do: look the request id up.
     #[error("the store did not answer: {0}")]
     Unavailable(String),
-    /// The disk or the quota is full; nothing was written. Do: trim, or give it space.
+    /// The disk or the quota is full; nothing was written. Do: give it space.
     #[error("the store is full: {0}")]
     Full(String),
     /// What is stored is not what this version wrote. Do: restore a backup; nothing was changed.

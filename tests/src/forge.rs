@@ -25,7 +25,8 @@ pub async fn forge(store: &Path, entries: &[(EntryId, Option<&str>)]) -> u64 {
         verb: "forge".into(),
         ..Origin::default()
     };
-    let change = NewChange { origin, time_ms: 0, writes, answer: Vec::new(), source_base: None };
+    let change =
+        NewChange { origin, time_ms: 0, writes, answer: Vec::new(), fingerprint: 0, source_base: None };
     match log.append(&environment, &state, change).await.expect("the store works") {
         Outcome::Recorded(delta) => delta.to.0,
         Outcome::Lost => panic!("nobody else writes to a stopped server's store"),

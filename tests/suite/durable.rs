@@ -168,3 +168,29 @@ async fn a_backup_is_restored_as_a_younger_history() {
     assert_eq!(world.flagctl(["export"]).await.succeeds().out, before);
     world.flagctl(["history"]).await.succeeds().says("restored").done();
 }
+
+#[tokio::test]
+async fn an_empty_store_put_up_by_mistake_empties_nobody_and_confirms_nothing() {
+    let mut world = World::with_flag("a").await;
+    let shop = world.connected_client("shop").await;
+    world.stop_server().await;
+    let right = world.folder().join("right.redb");
+    std::fs::rename(world.store(), &right).expect("moved");
+    world.start_server().await;
+    eventually("the operator is told", async || {
+        world.flagctl(["status"]).await.out.contains("is it the right store")
+    })
+    .await;
+    assert!(shop.is_enabled("a", &user("u")), "an empty store is no reason to forget");
+    let status = world.flagctl(["clients", "--output", "json"]).await.succeeds().json();
+    assert_eq!(
+        status["clients"].as_array().map(Vec::len),
+        Some(0),
+        "nobody here can confirm anything: {status}"
+    );
+    world.stop_server().await;
+    std::fs::rename(&right, world.store()).expect("moved back");
+    world.start_server().await;
+    world.flagctl(["kill", "a", "--timeout", "60s"]).await.succeeds().says("applied by 1 of 1").done();
+    assert!(!shop.is_enabled("a", &user("u")));
+}

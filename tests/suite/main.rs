@@ -4,9 +4,12 @@
 
 mod cluster;
 mod conformance;
+mod crowd;
+mod deploy;
 mod diverge;
 mod durable;
 mod edits;
+mod etcd;
 mod faults;
 mod follow;
 mod kill;

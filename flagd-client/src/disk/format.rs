@@ -15,6 +15,9 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::feed::{Kills, LastGood};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod bytes;
+
 const STATE_MAGIC: [u8; 8] = *b"flagd-st";
 const KILLS_MAGIC: [u8; 8] = *b"flagd-ki";
 /// Raised whenever the bytes after the header mean something else.

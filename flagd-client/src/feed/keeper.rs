@@ -47,6 +47,15 @@ pub(crate) struct Loaded {
     pub(crate) bootstrap: Option<State>,
 }
 
+/// Kills in something that did not fit.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    /// All that were there at that place: every entry of a full state was read.
+    All(Kills),
+    /// Some of them; there may be others.
+    Some(Kills),
+}
+
 /// What became of something that a server sent.
 #[derive(Debug)]
 pub(crate) enum Outcome {
@@ -57,7 +66,7 @@ pub(crate) enum Outcome {
     /// Of the past: ignored.
     Older,
     /// It does not fit; nothing was taken from it. These kills stand in it.
-    Wrong { why: &'static str, kills: Option<Kills> },
+    Wrong { why: &'static str, kills: Option<Seen> },
 }
 
 /// A state on its way to `until`, while evaluations go on with the old one.
@@ -172,13 +181,14 @@ impl Keeper {
             Ok(claim) => claim,
             Err(why) => {
                 let kills = self.kills_of_parts(&parts);
+                let kills = if parts.is_whole() { Seen::All(kills) } else { Seen::Some(kills) };
                 return Outcome::Wrong { why, kills: Some(kills) };
             }
         };
         let state =
             State::from_entries(self.environment.clone(), claim.epoch, claim.revision, parts.into_entries());
         if state.position() != claim {
-            return Outcome::Wrong { why: "digest", kills: Some(kills_of(&state)) };
+            return Outcome::Wrong { why: "digest", kills: Some(Seen::All(kills_of(&state))) };
         }
         if self.state.as_ref().is_some_and(|ours| place_of(&state) < place_of(ours)) {
             return Outcome::Older;
@@ -201,7 +211,7 @@ impl Keeper {
             .filter_map(|write| Some((write.id.key, write.bytes?)))
             .collect();
         let (epoch, revision) = place.unwrap_or_else(|| self.place());
-        let kills = Some(Kills { epoch, revision, by_flag });
+        let kills = Some(Seen::Some(Kills { epoch, revision, by_flag }));
         let delta = match parts.into_delta() {
             Ok(delta) => delta,
             Err(why) => return Outcome::Wrong { why, kills },
@@ -255,24 +265,34 @@ impl Keeper {
         self.ahead = None;
     }
 
-    /// Obeys exactly these kills beside the state. Gives a view if evaluations must change.
-    pub(crate) fn obey_instead(&mut self, kills: Kills) -> Option<Arc<View>> {
-        if self.obeyed.as_ref() == Some(&kills) {
+    /// Obeys these kills beside the state. Gives a view if evaluations must change. A kill that was obeyed ends only
+    /// where it is known to be gone: all kills of that place or a later one were seen, and it is not among them.
+    pub(crate) fn obey(&mut self, seen: Seen) -> Option<Arc<View>> {
+        let known = self.obeyed.as_ref();
+        let obeyed = match seen {
+            Seen::All(kills) if known.is_none_or(|known| known.place() <= kills.place()) => kills,
+            Seen::All(more) | Seen::Some(more) => {
+                if more.by_flag.is_empty() {
+                    return None;
+                }
+                let mut kills = known.cloned().unwrap_or_default();
+                // Of a flag that was killed twice the later kill counts.
+                if kills.place() <= more.place() {
+                    (kills.epoch, kills.revision) = more.place();
+                    kills.by_flag.extend(more.by_flag);
+                } else {
+                    for (key, bytes) in more.by_flag {
+                        kills.by_flag.entry(key).or_insert(bytes);
+                    }
+                }
+                kills
+            }
+        };
+        if known == Some(&obeyed) {
             return None;
         }
-        self.obeyed = Some(kills);
+        self.obeyed = Some(obeyed);
         Some(self.compile(Touched::All))
-    }
-
-    /// Obeys these kills too. Gives a view if evaluations must change.
-    pub(crate) fn obey_also(&mut self, more: Kills) -> Option<Arc<View>> {
-        if more.by_flag.is_empty() {
-            return None;
-        }
-        let mut kills = self.obeyed.clone().unwrap_or_default();
-        (kills.epoch, kills.revision) = kills.place().max(more.place());
-        kills.by_flag.extend(more.by_flag);
-        self.obey_instead(kills)
     }
 
     /// The kills, if they are not those that were last written down.

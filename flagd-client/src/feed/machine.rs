@@ -10,7 +10,7 @@ use flagd_proto::stream::server_message::Message;
 use flagd_proto::{convert, stream};
 
 use super::backoff;
-use super::keeper::{Keeper, Kills, Loaded, Outcome};
+use super::keeper::{Keeper, Kills, Loaded, Outcome, Seen};
 use super::parts::{DeltaParts, FullParts};
 use crate::view::View;
 use std::sync::Arc;
@@ -91,8 +91,9 @@ pub(crate) enum Link {
 enum Phase {
     /// Before the start, and after the end.
     Idle,
-    /// Being opened.
-    Connecting { since_ms: u64, hello_sent: bool },
+    /// Being opened. It counts as open when the server has accepted it and the `Hello`, which waits for the
+    /// disk, is under way; either may come first.
+    Connecting { since_ms: u64, hello_sent: bool, opened: bool },
     /// Open.
     Open { since_ms: u64, heard_ms: u64 },
     /// Between two streams.
@@ -176,23 +177,24 @@ impl Machine {
         self.diverged
     }
 
+    /// Whether the `Hello` of this stream is under way, so that more may follow it.
+    pub(crate) fn may_speak(&self) -> bool {
+        matches!(self.phase, Phase::Open { .. } | Phase::Connecting { hello_sent: true, .. })
+    }
+
     /// What to do about an event.
     pub(crate) fn on(&mut self, event: Event, moment: Moment) -> Vec<Action> {
         let mut todo = Vec::new();
         match event {
             Event::Start => self.connect(moment, &mut todo),
-            Event::Loaded(loaded) => self.take_loaded(*loaded, &mut todo),
+            Event::Loaded(loaded) => self.take_loaded(*loaded, moment, &mut todo),
             Event::Opened => self.opened(moment, &mut todo),
             Event::Message(message) => self.message(*message, moment, &mut todo),
             Event::Ended(why) => self.ended(why, moment, &mut todo),
             Event::Tick => self.tick(moment, &mut todo),
             Event::Stop => {
                 // A server that may have heard our Hello shall not expect us any longer.
-                if matches!(self.phase, Phase::Open { .. } | Phase::Connecting { hello_sent: true, .. }) {
-                    todo.push(Action::Bye);
-                } else {
-                    todo.push(Action::Close);
-                }
+                todo.push(if self.may_speak() { Action::Bye } else { Action::Close });
                 self.phase = Phase::Idle;
             }
         }
@@ -216,7 +218,7 @@ impl Machine {
 
     fn connect(&mut self, moment: Moment, todo: &mut Vec<Action>) {
         self.connect_counter += 1;
-        self.phase = Phase::Connecting { since_ms: moment.now_ms, hello_sent: self.loaded };
+        self.phase = Phase::Connecting { since_ms: moment.now_ms, hello_sent: self.loaded, opened: false };
         todo.push(Action::Connect { server: self.server });
         todo.push(Action::Tell(Link::Connecting(self.server)));
         if self.loaded {
@@ -224,19 +226,29 @@ impl Machine {
         }
     }
 
-    fn take_loaded(&mut self, loaded: Loaded, todo: &mut Vec<Action>) {
+    fn take_loaded(&mut self, loaded: Loaded, moment: Moment, todo: &mut Vec<Action>) {
         self.loaded = true;
         if let Some(view) = self.keeper.load(loaded) {
             todo.push(Action::Publish(view));
+            if self.may_speak() {
+                // The server was told of a state without these kills, or of none.
+                todo.push(Action::Acknowledge);
+            }
         }
-        if let Phase::Connecting { hello_sent: hello_sent @ false, .. } = &mut self.phase {
+        if let Phase::Connecting { hello_sent: hello_sent @ false, opened, .. } = &mut self.phase {
             *hello_sent = true;
+            let opened = *opened;
             todo.push(Action::Hello);
+            if opened {
+                self.opened(moment, todo);
+            }
         }
     }
 
     fn opened(&mut self, Moment { now_ms, .. }: Moment, todo: &mut Vec<Action>) {
-        if matches!(self.phase, Phase::Connecting { .. }) {
+        let Phase::Connecting { hello_sent, opened, .. } = &mut self.phase else { return };
+        *opened = true;
+        if *hello_sent {
             self.phase = Phase::Open { since_ms: now_ms, heard_ms: now_ms };
             todo.push(Action::Tell(Link::CatchingUp));
         }
@@ -273,10 +285,11 @@ impl Machine {
         let now_ms = moment.now_ms;
         match self.phase {
             Phase::Waiting { until_ms } if now_ms >= until_ms => return self.connect(moment, todo),
-            Phase::Connecting { since_ms, .. } if now_ms >= since_ms + OPEN_TIMEOUT_MS => {
+            Phase::Connecting { since_ms, opened, .. } if now_ms >= since_ms + OPEN_TIMEOUT_MS => {
                 // A disk that hangs does not keep us from the server for ever.
                 self.loaded = true;
-                return self.ended(format!("no answer within {OPEN_TIMEOUT_MS} ms"), moment, todo);
+                let who = if opened { "from the disk" } else { "from the server" };
+                return self.ended(format!("no answer {who} within {OPEN_TIMEOUT_MS} ms"), moment, todo);
             }
             Phase::Open { heard_ms, .. } if now_ms >= heard_ms + SILENCE_MS => {
                 return self.ended(format!("the server was silent for {SILENCE_MS} ms"), moment, todo);
@@ -296,8 +309,13 @@ impl Machine {
     }
 
     fn message(&mut self, message: stream::ServerMessage, moment: Moment, todo: &mut Vec<Action>) {
-        let Phase::Open { heard_ms, .. } = &mut self.phase else { return };
-        *heard_ms = moment.now_ms;
+        match &mut self.phase {
+            Phase::Open { heard_ms, .. } => *heard_ms = moment.now_ms,
+            // A server need not wait for our `Hello` to send us away.
+            Phase::Connecting { opened: true, .. }
+                if matches!(message.message, Some(Message::GoAway(_) | Message::Refused(_))) => {}
+            _ => return,
+        }
         match message.message {
             // A message of a later version: alive, and nothing else.
             None => {}
@@ -353,7 +371,7 @@ impl Machine {
         self.diverged = false;
     }
 
-    fn bad_full(&mut self, why: &'static str, kills: Option<Kills>, moment: Moment, todo: &mut Vec<Action>) {
+    fn bad_full(&mut self, why: &'static str, kills: Option<Seen>, moment: Moment, todo: &mut Vec<Action>) {
         self.bad_fulls = self.bad_fulls.saturating_add(1);
         if self.bad_fulls < BAD_FULLS_MAX && !self.diverged {
             let at_ms = moment.now_ms + backoff::delay_ms(self.bad_fulls, moment.random);
@@ -364,7 +382,7 @@ impl Machine {
         self.diverged = true;
         self.asking = Asking::No;
         self.ask_late(moment);
-        let changed = kills.and_then(|kills| self.keeper.obey_instead(kills));
+        let changed = kills.and_then(|kills| self.keeper.obey(kills));
         todo.push(Action::Tell(Link::Diverged));
         self.publish(changed, todo);
         todo.push(Action::Acknowledge);
@@ -396,7 +414,7 @@ impl Machine {
             Outcome::Older | Outcome::Ahead => {}
             Outcome::Wrong { kills, .. } if self.diverged => {
                 self.ask_late(moment);
-                let changed = kills.and_then(|kills| self.keeper.obey_also(kills));
+                let changed = kills.and_then(|kills| self.keeper.obey(kills));
                 if changed.is_some() {
                     self.publish(changed, todo);
                     todo.push(Action::Acknowledge);

@@ -72,9 +72,11 @@ fn state(machine: &Machine, held: HeldSnapshots) -> ClientState {
         room = room.saturating_sub(key.len() + 4);
         room > 0
     });
+    let (refused, refused_left_off) = fit(refused);
     ClientState {
         position: keeper.position().map(convert::position_to_wire),
-        refused: fit(refused),
+        refused,
+        refused_left_off,
         held_snapshots: held.count,
         held_oldest_revision: held.oldest_revision,
         held_oldest_age_ms: u64::try_from(held.oldest_age.as_millis()).unwrap_or(u64::MAX),
@@ -83,8 +85,8 @@ fn state(machine: &Machine, held: HeldSnapshots) -> ClientState {
     }
 }
 
-/// As many refused entries as there is room for; the last one's reason counts those left off.
-fn fit(entries: impl ExactSizeIterator<Item = RefusedEntry>) -> Vec<RefusedEntry> {
+/// As many refused entries as there is room for, and how many are left off; the last one's reason says so too.
+fn fit(entries: impl ExactSizeIterator<Item = RefusedEntry>) -> (Vec<RefusedEntry>, u32) {
     let total = entries.len();
     let mut room = REFUSED_MAX_BYTES;
     let mut listed: Vec<RefusedEntry> = entries
@@ -100,7 +102,7 @@ fn fit(entries: impl ExactSizeIterator<Item = RefusedEntry>) -> Vec<RefusedEntry
     if let (Some(last), 1..) = (listed.last_mut(), left_off) {
         last.why = format!("{} (and {left_off} more entries are refused)", cut(&last.why, WHY_MAX_BYTES / 2));
     }
-    listed
+    (listed, u32::try_from(left_off).unwrap_or(u32::MAX))
 }
 
 fn cut(text: &str, max_bytes: usize) -> &str {
@@ -125,13 +127,14 @@ mod tests {
             ("one more", 1_001, "why", 1_000, Some("why (and 1 more entries are refused)")),
         ];
         for (name, count, why, want, last) in cases {
-            let listed = fit(refused(count, why).into_iter());
-            assert_eq!(listed.len(), want, "{name}");
+            let (listed, left_off) = fit(refused(count, why).into_iter());
+            assert_eq!((listed.len(), left_off as usize), (want, count - want), "{name}");
             if let Some(last) = last {
                 assert_eq!(listed.last().unwrap().why, last, "{name}");
             }
         }
-        let listed = fit(refused(100_000, &long).into_iter());
+        let (listed, left_off) = fit(refused(100_000, &long).into_iter());
+        assert_eq!(listed.len() + left_off as usize, 100_000);
         let bytes: usize = listed.iter().map(|entry| entry.encoded_len() + 4).sum();
         assert!(bytes <= REFUSED_MAX_BYTES + 64, "{bytes}");
     }

@@ -51,6 +51,11 @@ impl FullParts {
         self.entries.iter().filter(|(id, _)| id.kind == EntryKind::KILL)
     }
 
+    /// Whether every entry was read, so that what is not among them is not there.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.broken.is_none() && self.place().is_some()
+    }
+
     /// Epoch and revision as far as they can be read.
     pub(crate) fn place(&self) -> Option<(stream::Epoch, u64)> {
         let position = self.wire_position.as_ref()?;

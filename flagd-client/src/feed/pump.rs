@@ -20,7 +20,7 @@ use tonic::Streaming;
 use tonic::transport::Endpoint;
 
 use super::backoff::Chance;
-use super::keeper::{Keeper, Loaded};
+use super::keeper::{Keeper, Kills, Loaded};
 use super::machine::{Action, Event, Link, Machine, Moment};
 use super::messages::{self, Identity};
 use super::retired::Retired;
@@ -153,6 +153,12 @@ impl Pump {
         }
     }
 
+    /// Gives it a disk that is not read first.
+    #[cfg(test)]
+    pub(super) fn take_disk(&mut self, disk: Disk) {
+        self.disk = Some(disk);
+    }
+
     fn now_ms(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -239,9 +245,7 @@ impl Pump {
                     published = Some(view);
                 }
                 Action::WriteKills(kills) => {
-                    let saved = self.disk.as_mut().map(|disk| disk.save_kills(&kills));
-                    if !self.disk_answered(saved) {
-                        self.machine.kills_not_written();
+                    if !self.write(&kills) {
                         self.save_at_ms.get_or_insert(moment.now_ms + SAVE_RETRY_MS);
                     }
                 }
@@ -344,7 +348,7 @@ impl Pump {
     fn sweep(&mut self, now_ms: u64) {
         let held = self.retired.sweep(now_ms);
         let told = (self.held.count, self.held.oldest_revision);
-        if told != (held.count, held.oldest_revision) && matches!(self.wire, Wire::Open(_)) {
+        if told != (held.count, held.oldest_revision) && self.machine.may_speak() {
             self.outbox.ack = true;
         }
         self.held = held;
@@ -377,18 +381,36 @@ impl Pump {
         self.write_kills();
     }
 
-    /// Writes the kills down if that is still to be done.
-    fn write_kills(&mut self) {
-        let Some(kills) = self.machine.kills_to_write() else { return };
-        let saved = self.disk.as_mut().map(|disk| disk.save_kills(&kills));
-        if !self.disk_answered(saved) {
+    /// Writes the kills down if that is still to be done; whether nothing of it is left.
+    fn write_kills(&mut self) -> bool {
+        self.machine.kills_to_write().is_none_or(|kills| self.write(&kills))
+    }
+
+    /// Whether the kills were written. A disk that fails does not keep them from being acknowledged.
+    pub(super) fn write(&mut self, kills: &Kills) -> bool {
+        let saved = self.disk.as_mut().map(|disk| disk.save_kills(kills));
+        let failed = matches!(saved, Some(Err(_)));
+        self.shared.set_kills_unwritten(failed);
+        if failed {
+            let flags = kills.by_flag.len();
+            tracing::error!(
+                flags,
+                "the kills in use could not be written down: a restart without a server forgets them"
+            );
+        }
+        let written = self.disk_answered(saved);
+        if !written {
             self.machine.kills_not_written();
         }
+        written
     }
 
     fn save(&mut self) {
         self.save_at_ms = None;
-        self.write_kills();
+        let kills_written = self.write_kills();
+        if !kills_written && self.disk.is_some() && self.end_by_ms.is_none() {
+            self.save_at_ms = Some(self.now_ms() + SAVE_RETRY_MS);
+        }
         let Some(state) = self.machine.keeper().state() else { return };
         let refused = &self.machine.keeper().view().refused;
         let last_good =

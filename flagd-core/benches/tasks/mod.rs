@@ -101,6 +101,16 @@ impl Bench {
         black_box((xxh3_64_with_seed(key.as_bytes(), flag.seed) >> 32) < flag.below)
     }
 
+    /// The same, but reading the key out of a context, as every evaluation must.
+    #[inline]
+    pub(crate) fn limit_with_context(&self, n: usize) -> bool {
+        let names = &self.names[1];
+        let (name, context) = (&names[n % names.len()], &self.contexts[n % CONTEXTS]);
+        let flag = self.limit.get(black_box(name.as_str())).expect("every name is there");
+        let key = context.targeting_key().expect("every context has one");
+        black_box((xxh3_64_with_seed(key.as_bytes(), flag.seed) >> 32) < flag.below)
+    }
+
     /// The share of contexts that a task serves `on`, or its first variant, for one of its flags.
     pub(crate) fn share(&self, task: usize) -> f64 {
         let first = |context: &&Context| {

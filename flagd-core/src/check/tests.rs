@@ -223,3 +223,98 @@ fn what_deserves_a_second_look() {
         assert_eq!(shown, *want, "{name}");
     }
 }
+
+#[test]
+fn what_can_never_be_is_told() {
+    let file = |text: &str| -> Vec<String> {
+        let parsed = crate::definition::parse_file(text).unwrap();
+        file_warnings(&parsed).iter().map(ToString::to_string).collect()
+    };
+    let condition = |text: &str| {
+        file(&format!(r#"{{"flags":{{"f":{{"rules":[{{"name":"r","if":{text},"serve":"on"}}]}}}}}}"#))
+    };
+    let a = r#"{"attribute":"a","equals":1}"#;
+    let never: &[String] = &[
+        format!(r#"{{"all":[{a},{{"attribute":"a","exists":false}}]}}"#),
+        r#"{"all":[{"segment":"s"},{"not":{"segment":"s"}}]}"#.to_owned(),
+        r#"{"all":[{"time":{"after":"2026-01-02T00:00:00Z"}},{"time":{"before":"2026-01-01T00:00:00Z"}}]}"#.to_owned(),
+        r#"{"all":[{"attribute":"a","lessThan":5},{"not":{"any":[{"attribute":"a","atMost":5},{"segment":"s"}]}}]}"#.to_owned(),
+        r#"{"not":{"any":[{"attribute":"a","exists":true},{"attribute":"a","exists":false}]}}"#.to_owned(),
+    ];
+    for text in never {
+        let found = condition(text);
+        assert!(
+            found[0].starts_with("flags.f.rules[0].if: rule `r` is never reached: nobody"),
+            "{text}: {found:?}"
+        );
+    }
+    let possible = [
+        // A list may hold both.
+        r#"{"all":[{"attribute":"a","equals":1},{"attribute":"a","equals":2}]}"#.to_owned(),
+        r#"{"all":[{"time":{"after":"2026-01-01T00:00:00Z"}},{"time":{"before":"2026-01-02T00:00:00Z"}}]}"#
+            .to_owned(),
+        format!(r#"{{"all":[{a},{{"attribute":"b","exists":false}}]}}"#),
+    ];
+    for text in possible {
+        assert_eq!(condition(&text), Vec::<String>::new(), "{text}");
+    }
+    let shadowed = |first: &str, second: &str| {
+        let rule = |name: &str, text: &str| format!(r#"{{"name":"{name}","if":{text},"serve":"on"}}"#);
+        let found =
+            file(&format!(r#"{{"flags":{{"f":{{"rules":[{},{}]}}}}}}"#, rule("x", first), rule("y", second)));
+        found
+            .iter()
+            .any(|line| line.starts_with("flags.f.rules[1]: rule `y` is never reached: whom it means, `x`"))
+    };
+    let test = |text: &str| format!(r#"{{"attribute":"a",{text}}}"#);
+    for (wide, narrow) in [
+        (r#""in":["x","y"]"#, r#""equals":"y""#),
+        (r#""in":["x","y",1]"#, r#""in":[1,"x"]"#),
+        (r#""lessThan":5"#, r#""lessThan":4"#),
+        (r#""atLeast":5"#, r#""greaterThan":5"#),
+        (r#""exists":true"#, r#""semver":"1""#),
+        (r#""after":"2026-01-01T00:00:00Z""#, r#""after":"2027-01-01T00:00:00Z""#),
+    ] {
+        assert!(shadowed(&test(wide), &test(narrow)), "{wide} shadows {narrow}");
+        assert!(!shadowed(&test(narrow), &test(wide)), "{narrow} does not shadow {wide}");
+    }
+}
+
+#[test]
+fn a_file_as_a_whole_deserves_a_second_look() {
+    let cases: &[(&str, &str, &[&str])] = &[
+        (
+            "a requirement on a disabled flag",
+            r#"{"flags":{"a":{"enabled":false,"otherwise":"on"},"b":{"requires":[{"flag":"a","serves":["on"]}]}}}"#,
+            &["flags.b.requires[0]: this requirement never holds: `a` is not enabled and serves only `off`"],
+        ),
+        (
+            "a requirement on a variant without a share",
+            r#"{"flags":{"a":{"otherwise":"on"},"b":{"requires":[{"flag":"a","serves":["off"]}]}}}"#,
+            &["flags.b.requires[0]: this requirement never holds: `a` serves only `on`"],
+        ),
+        (
+            "a requirement that a context without a unit meets",
+            r#"{"flags":{"a":{"variants":{"x":1,"y":2,"z":3},"offVariant":"z","otherwise":{"split":{"x":50,"y":50}}},"b":{"requires":[{"flag":"a","serves":["z"]}]}}}"#,
+            &[],
+        ),
+        (
+            "a split on a misspelt attribute",
+            r#"{"flags":{"a":{"otherwise":{"split":{"on":50,"off":50},"by":"companyld"}}},"segments":{"s":{"by":"companyId"}}}"#,
+            &[
+                "flags.a.otherwise.by: nothing else in these files names the attribute `companyld`: a context without it \
+               is served `off` (did you mean \"companyId\"?)",
+            ],
+        ),
+        (
+            "a split on an attribute that others name",
+            r#"{"flags":{"a":{"otherwise":{"split":{"on":50,"off":50},"by":"companyId"}}},"segments":{"s":{"by":"companyId"}}}"#,
+            &[],
+        ),
+    ];
+    for (name, text, want) in cases {
+        let found = file_warnings(&crate::definition::parse_file(text).unwrap());
+        let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, *want, "{name}");
+    }
+}

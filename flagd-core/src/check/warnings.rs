@@ -6,14 +6,23 @@ use crate::definition::{Condition, FlagDefinition, Layout, Place, Serve, Test};
 use crate::key::FlagKey;
 use crate::problem::Problem;
 
+use super::reach::{implies, is_always, is_never};
+
 /// What deserves a second look though it is allowed: a `not` around a test that no `exists` guards, a rule
 /// that can never be reached, a split arm of 0 %. Paths begin at the definition.
 #[must_use]
 pub fn warnings(_key: &FlagKey, definition: &FlagDefinition) -> Vec<Problem> {
     let mut found = Vec::new();
     for (index, rule) in definition.rules.iter().enumerate() {
-        let earlier =
-            definition.rules.iter().take(index).find(|each| implies(&rule.condition, &each.condition));
+        if is_never(&rule.condition) {
+            let message = format!("rule `{}` is never reached: nobody can meet its condition", rule.name);
+            found
+                .push(Problem::new(format!("rules[{index}].if"), message).hint("mend it or remove the rule"));
+        }
+        let earlier = definition.rules.iter().take(index).find(|each| {
+            is_always(&each.condition)
+                || !is_never(&rule.condition) && implies(&rule.condition, &each.condition)
+        });
         if let Some(earlier) = earlier {
             let message = format!(
                 "rule `{}` is never reached: whom it means, `{}` has served",
@@ -32,21 +41,6 @@ pub fn warnings(_key: &FlagKey, definition: &FlagDefinition) -> Vec<Problem> {
         empty_arms(serve, &path, &mut found);
     }
     found
-}
-
-/// Whether whoever meets `a` surely meets `b`, as far as one look shows: `a` demands all that `b` demands, or
-/// `b` allows all that `a` allows. Looking deeper would cost more than it tells.
-fn implies(a: &Condition, b: &Condition) -> bool {
-    demands(b).iter().all(|part| demands(a).contains(part))
-        || allowed(a).iter().all(|part| allowed(b).contains(part))
-}
-
-fn demands(condition: &Condition) -> &[Condition] {
-    if let Condition::All(list) = condition { list } else { std::slice::from_ref(condition) }
-}
-
-fn allowed(condition: &Condition) -> &[Condition] {
-    if let Condition::Any(list) = condition { list } else { std::slice::from_ref(condition) }
 }
 
 /// How many `not` stand around a condition.

@@ -442,6 +442,36 @@ impl<'de> Deserialize<'de> for RawMembers<'de> {
     }
 }
 
+/// Where in a text the value at a path stands, as [`Problem::path`] writes paths; the nearest value around it when
+/// it is not stated. `None` when the text is not JSON.
+#[must_use]
+pub fn position_of(source: &str, path: &str) -> Option<TextPosition> {
+    let root: &RawValue = serde_json::from_str(source).ok()?;
+    let (mut way, mut text, mut place) = (String::new(), root.get(), root.get());
+    while way != path {
+        let leads = |step: &str| {
+            path.strip_prefix(step).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        let next = match Kind::of(text) {
+            Kind::Object => raw_members(text).into_iter().find_map(|member| {
+                let mut step = way.clone();
+                push_key(&mut step, &unescape(member.key_text)?);
+                leads(&step).then_some((step, member.text, member.key_text))
+            }),
+            Kind::Array => elements(text).into_iter().enumerate().find_map(|(index, element)| {
+                let step = format!("{way}[{index}]");
+                leads(&step).then_some((step, element, element))
+            }),
+            _ => None,
+        };
+        let Some(found) = next else { break };
+        (way, text, place) = found;
+    }
+    let offset = place.as_ptr().addr().saturating_sub(source.as_ptr().addr());
+    let mut cursor = Cursor { source, offset: 0, position: TextPosition { line: 1, column: 1 } };
+    Some(cursor.advance(offset))
+}
+
 /// Walks a source once and counts lines and characters.
 struct Cursor<'a> {
     source: &'a str,

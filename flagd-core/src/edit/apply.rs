@@ -46,13 +46,27 @@ pub(super) fn apply(before: &View<'_>, file: &str, base: &Base, take: Take) -> R
     if !conflicts.is_empty() {
         return Err(EditError::FieldConflicts(conflicts));
     }
-    for id in base.keys().filter(|id| !draft.base.contains_key(*id)) {
-        let text = format!(
-            "{id} is no longer in the file: it is left as it is, and no longer compared with this source"
-        );
-        draft.notes.push(super::Note { severity: Severity::Info, about: Some(id.clone()), text });
-    }
+    keep_others(before, base, &mut draft);
     Ok(draft)
+}
+
+/// A source may be several files that are applied one by one: what is not in this one is remembered all the same.
+fn keep_others(before: &View<'_>, base: &Base, draft: &mut Draft) {
+    let mut left: Vec<String> = Vec::new();
+    for (id, bytes) in base {
+        if !draft.base.contains_key(id) {
+            draft.base.insert(id.clone(), Arc::clone(bytes));
+            if before.bytes(id).is_some() {
+                left.push(id.to_string());
+            }
+        }
+    }
+    if !left.is_empty() {
+        let them = if left.len() == 1 { "it is left as it is" } else { "they are left as they are" };
+        let text =
+            format!("applied by this source earlier and not in this file: {}; {them}", sentence::list(&left));
+        draft.notes.push(super::Note { severity: Severity::Info, about: None, text });
+    }
 }
 
 struct Work<'w> {

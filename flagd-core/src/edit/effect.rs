@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::consequence::{Dark, dark, served};
-use super::lay::{rule_at, stretches, unit_of};
+use super::lay::{former, rule_at, stretches, unit_of};
 use super::reference::{Keys, flags_using_segments};
 use super::view::View;
 use super::{Effect, Flow, Movement, kill, sentence, touched_flags};
@@ -18,7 +18,7 @@ use crate::key::{FlagKey, SegmentKey, VariantName};
 use crate::split::{flows, shares};
 
 /// What is said when there is nothing to say.
-const NOTHING: &str = "no unit is served anything else";
+pub(super) const NOTHING: &str = "no unit is served anything else";
 
 /// What these writes do to the flags that they touch, and to those that use a written segment.
 pub(super) fn effects(before: &View<'_>, after: &View<'_>, writes: &[EntryWrite]) -> Vec<Effect> {
@@ -33,42 +33,7 @@ pub(super) fn effects(before: &View<'_>, after: &View<'_>, writes: &[EntryWrite]
             Some((key, text))
         })
         .collect();
-    let mut effects: Vec<Effect> =
-        flags.iter().filter_map(|flag| effect(before, after, flag, &about_segments)).collect();
-    follow_requirements(before, after, &mut effects);
-    effects
-}
-
-/// Where a flag and one that it requires change together, what happens to its units depends on both.
-fn follow_requirements(before: &View<'_>, after: &View<'_>, effects: &mut [Effect]) {
-    let mut moving: BTreeSet<FlagKey> =
-        effects.iter().filter(|e| e.movement != Movement::Nothing).map(|e| e.flag.clone()).collect();
-    let mut followed: BTreeSet<FlagKey> = BTreeSet::new();
-    loop {
-        let known = followed.len();
-        for effect in effects.iter_mut().filter(|effect| effect.movement != Movement::Unknown) {
-            let requires = |view: &View<'_>| {
-                let definition = view.flag(&effect.flag)?;
-                definition.requires.iter().map(|r| &r.flag).find(|flag| moving.contains(*flag)).cloned()
-            };
-            let sees =
-                |view: &View<'_>| !matches!(dark(view, &effect.flag), Some(Dark::Killed | Dark::Disabled));
-            let Some(because) = requires(after).or_else(|| requires(before)) else { continue };
-            if sees(before) || sees(after) {
-                effect.movement = Movement::Unknown;
-                let follows = format!("`{because}`, which it requires, changes too");
-                effect.summary = match effect.summary.as_str() {
-                    NOTHING => follows,
-                    own => format!("{own}; {follows}"),
-                };
-                moving.insert(effect.flag.clone());
-                followed.insert(effect.flag.clone());
-            }
-        }
-        if followed.len() == known {
-            return;
-        }
-    }
+    flags.iter().filter_map(|flag| effect(before, after, flag, &about_segments)).collect()
 }
 
 /// What happens to one flag, gathered part by part.
@@ -96,10 +61,16 @@ impl Account {
 }
 
 /// Two movements at once.
-fn both(a: Movement, b: Movement) -> Movement {
+pub(super) fn both(a: Movement, b: Movement) -> Movement {
     match (a, b) {
         (Movement::OnlyAdds, Movement::OnlyRemoves) | (Movement::OnlyRemoves, Movement::OnlyAdds) => {
             Movement::Moves
+        }
+        // True of one flag and not of the other.
+        (Movement::CallersDefault, other) | (other, Movement::CallersDefault)
+            if !matches!(other, Movement::Nothing | Movement::CallersDefault) =>
+        {
+            Movement::Unknown
         }
         _ => a.max(b),
     }
@@ -126,7 +97,8 @@ fn effect(
         }
         (Some(old), None) => {
             let before = sentence_before(old.ok(), was_dark.as_ref());
-            account.add(Movement::Unknown, format!("callers get their own defaults; {before}"));
+            account
+                .add(Movement::CallersDefault, format!("everybody gets the caller's own default; {before}"));
         }
         (Some(old), Some(new)) => match (&was_dark, &is_dark) {
             (None, Some(why)) => goes_dark(after, flag, old.ok(), new.ok(), why, &mut account),
@@ -231,8 +203,24 @@ fn compare(old: &FlagDefinition, new: &FlagDefinition, account: &mut Account) {
     if old.requires != new.requires {
         compare_requirements(&old.requires, &new.requires, account);
     }
+    let old = &with_new_names(old, new, account);
     compare_rules(old, new, account);
     at_place(Place::Otherwise, &old.otherwise, &new.otherwise, &new.off_variant, account);
+}
+
+/// The old definition with the names that its rules have now.
+fn with_new_names(old: &FlagDefinition, new: &FlagDefinition, account: &mut Account) -> FlagDefinition {
+    let mut named = old.clone();
+    for rule in &new.rules {
+        let was = former(old, new, rule).filter(|was| was.name != rule.name);
+        let known = was.and_then(|was| named.rules.iter_mut().find(|each| each.name == was.name));
+        if let Some(known) = known {
+            account
+                .add(Movement::Nothing, format!("rule \"{}\" is now called \"{}\"", known.name, rule.name));
+            known.name = rule.name.clone();
+        }
+    }
+    named
 }
 
 fn compare_requirements(old: &[Requirement], new: &[Requirement], account: &mut Account) {
@@ -447,7 +435,7 @@ fn off_value(definition: &FlagDefinition) -> Option<&serde_json::Value> {
     definition.variants.get(&definition.off_variant)
 }
 
-fn serves_more(definition: &FlagDefinition) -> bool {
+pub(super) fn serves_more(definition: &FlagDefinition) -> bool {
     served(definition).iter().any(|variant| *variant != definition.off_variant)
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::reference::{Keys, all_users};
 use super::view::View;
-use super::{Checks, Draft, EditError, Followers, Note, Plan, Severity, consequence, effect};
+use super::{Checks, Consequence, Draft, EditError, Effect, Followers, Note, Plan, Severity, effect, follow};
 use crate::check::{Definitions, check_references, warnings};
 use crate::definition::{FlagDefinition, SegmentDefinition};
 use crate::entry::{EntryId, EntryKind, EntryWrite};
@@ -29,14 +29,39 @@ pub(super) fn finish(before: &View<'_>, draft: Draft) -> Result<Plan, EditError>
         check_definitions(before, &after, &writes)?;
         notes.extend(second_looks(before, &after, &writes));
     }
-    let effects = effect::effects(before, &after, &writes);
-    let consequences = match followers {
-        Followers::Told => consequence::consequences(before, &after, &writes),
-        Followers::Untold => Vec::new(),
+    let tell = || told(before, &after, &writes, followers);
+    let (effects, consequences, more) = match checks {
+        Checks::Whole => tell(),
+        Checks::None => guarded(tell).unwrap_or_else(|| (Vec::new(), Vec::new(), vec![untold()])),
     };
-    notes.extend(consequence::notes(&consequences));
+    notes.extend(more);
     drop(after);
     Ok(Plan { writes, effects, notes, consequences, drift, base })
+}
+
+/// What the writes do to users, and which flags follow.
+fn told(
+    before: &View<'_>,
+    after: &View<'_>,
+    writes: &[EntryWrite],
+    followers: Followers,
+) -> (Vec<Effect>, Vec<Consequence>, Vec<Note>) {
+    let mut effects = effect::effects(before, after, writes);
+    let consequences = follow::follow(before, after, writes, followers, &mut effects);
+    let notes = follow::notes(before, after, &consequences);
+    (effects, consequences, notes)
+}
+
+/// Does what switching off can do without: an error of ours in there must not stop a kill.
+pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    // Nothing that the work may have left half done is looked at again, apart from caches that are filled whole.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).ok()
+}
+
+fn untold() -> Note {
+    let text =
+        "what this does to users could not be worked out (an error in flagd); the change is not affected";
+    Note { severity: Severity::Warning, about: None, text: text.to_owned() }
 }
 
 fn check_limits(after: &View<'_>, writes: &[EntryWrite]) -> Result<(), EditError> {

@@ -6,6 +6,7 @@
 
 use serde_json::Value;
 
+use super::finish::guarded;
 use super::view::View;
 use super::{Author, Checks, Draft, EditError, Followers, Severity, sentence};
 use crate::canonical::write_kill;
@@ -15,7 +16,7 @@ use crate::key::{FlagKey, VariantName};
 
 /// Drafts the kills of those flags that exist.
 pub(super) fn kill(before: &View<'_>, keys: &[FlagKey], author: &Author) -> Result<Draft, EditError> {
-    let mut draft = Draft { checks: Checks::None, followers: Followers::Told, ..Draft::default() };
+    let mut draft = Draft { checks: Checks::None, followers: Followers::All, ..Draft::default() };
     let known = |key: &FlagKey| before.bytes(&EntryId::flag(key)).is_some();
     for key in existing(before, keys, known, &mut draft)? {
         if let Some(kill) = before.kill(key.as_str()) {
@@ -23,7 +24,7 @@ pub(super) fn kill(before: &View<'_>, keys: &[FlagKey], author: &Author) -> Resu
             draft.note(Severity::Info, EntryId::flag(key), text);
             continue;
         }
-        let (off_variant, value) = off_variant(before, key);
+        let (off_variant, value) = guarded(|| off_variant(before, key)).unwrap_or_default();
         let Author { actor, reason, now } = author;
         let kill = Kill { off_variant, value, by: actor.clone(), at: *now, reason: reason.clone() };
         draft.writes.push(EntryWrite::set(EntryId::kill(key), write_kill(&kill).into_bytes()));
@@ -33,7 +34,7 @@ pub(super) fn kill(before: &View<'_>, keys: &[FlagKey], author: &Author) -> Resu
 
 /// Drafts that kills are lifted.
 pub(super) fn revive(before: &View<'_>, keys: &[FlagKey]) -> Result<Draft, EditError> {
-    let mut draft = Draft { checks: Checks::None, followers: Followers::Told, ..Draft::default() };
+    let mut draft = Draft { checks: Checks::None, followers: Followers::All, ..Draft::default() };
     let known = |key: &FlagKey| {
         before.bytes(&EntryId::flag(key)).is_some() || before.bytes(&EntryId::kill(key)).is_some()
     };

@@ -3,7 +3,7 @@
 //! A file states shares and no order. A new split is laid; a split that exists already, which is one at the
 //! same place with the same `by`, is reweighed from where it lies, so that as few units as possible move.
 
-use crate::definition::{FlagDefinition, Layout, Place, Ppm, Serve, Split, Stretch};
+use crate::definition::{FlagDefinition, Layout, Place, Ppm, Rule, Serve, Split, Stretch};
 use crate::key::{RuleName, VariantName};
 use crate::split::{LINE, lay, reweigh};
 
@@ -40,11 +40,27 @@ pub(super) fn rule_at<'d>(
     definition.rules.iter().find(|rule| rule.name == *name)
 }
 
+/// What a rule of `new` was in `live`: the rule of its name, or, where nobody has that name, the only rule with
+/// the same condition that `new` no longer has. Units are drawn by the flag's salt, so a name moves nobody.
+pub(super) fn former<'d>(live: &'d FlagDefinition, new: &FlagDefinition, rule: &Rule) -> Option<&'d Rule> {
+    if let Some(known) = rule_at(live, &rule.name) {
+        return Some(known);
+    }
+    let alike = |each: &&Rule| each.condition == rule.condition;
+    let mut gone = live.rules.iter().filter(alike).filter(|old| rule_at(new, &old.name).is_none());
+    let mut come = new.rules.iter().filter(alike).filter(|each| rule_at(live, &each.name).is_none());
+    match (gone.next(), gone.next(), come.next(), come.next()) {
+        (Some(old), None, Some(_), None) => Some(old),
+        _ => None,
+    }
+}
+
 /// Lays every split of `definition` that still states shares; `live` is the flag as it is now.
 pub(super) fn lay_shares(definition: &mut FlagDefinition, live: Option<&FlagDefinition>) {
     let off_variant = definition.off_variant.clone();
-    for rule in &mut definition.rules {
-        let old = live.and_then(|live| rule_at(live, &rule.name)).map(|rule| &rule.serve);
+    let old = |rule: &Rule| live.and_then(|live| former(live, definition, rule)).map(|rule| &rule.serve);
+    let old: Vec<Option<&Serve>> = definition.rules.iter().map(old).collect();
+    for (rule, old) in definition.rules.iter_mut().zip(old) {
         lay_one(&mut rule.serve, old, &off_variant);
     }
     lay_one(&mut definition.otherwise, live.map(|live| &live.otherwise), &off_variant);

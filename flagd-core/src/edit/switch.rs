@@ -29,7 +29,7 @@ pub(super) fn disable(before: &View<'_>, key: &FlagKey) -> Result<Draft, EditErr
 
 fn turn(before: &View<'_>, key: &FlagKey, switch: Switch, checks: Checks) -> Result<Draft, EditError> {
     let live = before.known_flag(key)?;
-    let mut draft = Draft { checks, followers: Followers::Told, ..Draft::default() };
+    let mut draft = Draft { checks, followers: Followers::All, ..Draft::default() };
     if live.switch == switch {
         let word = match switch {
             Switch::Enabled => "enabled",

@@ -3,6 +3,7 @@
 mod apply;
 mod definitions;
 mod effects;
+mod follow;
 mod history;
 mod kill;
 mod properties;

@@ -149,7 +149,8 @@ pub struct Plan {
     pub effects: Vec<Effect>,
     /// Sentences for the operator: nobody will see this, these flags were not found, this kill stays.
     pub notes: Vec<Note>,
-    /// What follows for flags that require a flag of this change. Told by kill, revive, enable and disable.
+    /// What follows for flags that require a flag of this change. Kill, revive, enable and disable also name those
+    /// that stay as they are.
     pub consequences: Vec<Consequence>,
     /// `apply`: fields where the live value was kept.
     pub drift: Vec<FieldDrift>,
@@ -197,10 +198,12 @@ pub struct Consequence {
 /// Which way a flag follows a flag that it requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Direction {
-    /// Units that it served go to its off variant.
+    /// Units that it served, all or some, go to its off variant; none comes back.
     GoesOff,
-    /// Units that were held on its off variant are served by its rules.
+    /// Units that were held on its off variant, all or some, are served by its rules; none goes off.
     ComesOn,
+    /// Some units may go off and others come on: it depends on contexts.
+    Depends,
     /// It requires the other flag, but nobody is served anything else.
     Stays,
 }
@@ -216,6 +219,8 @@ pub enum Movement {
     OnlyRemoves,
     /// Units pass between variants, or some leave the off variant and others come back.
     Moves,
+    /// The flag is gone: everybody is served the default in the caller's code.
+    CallersDefault,
     /// Conditions changed: who is affected depends on contexts.
     Unknown,
 }
@@ -323,7 +328,8 @@ fn hint(nearest: &[String]) -> String {
 fn conflicts(fields: &[FieldDrift]) -> String {
     let counted = count(fields.len(), "field");
     if fields.iter().all(|field| field.base.is_none()) {
-        format!("{counted} differ from the environment, and this source has not applied them before")
+        let (differ, them) = if fields.len() == 1 { ("differs", "it") } else { ("differ", "them") };
+        format!("{counted} {differ} from the environment, and this source has not applied {them} before")
     } else {
         format!("{counted} changed both in the file and in the environment")
     }

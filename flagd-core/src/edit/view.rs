@@ -4,8 +4,8 @@
 //! look would make large changes quadratic. A view parses on demand and remembers. A second view can lie over
 //! the first: the environment as it would be after some writes, sharing all that they do not touch.
 
-use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::EditError;
@@ -15,7 +15,7 @@ use crate::definition::{
     parse_tombstone,
 };
 use crate::entry::{EntryId, EntryKind, EntryWrite};
-use crate::key::{FlagKey, SegmentKey};
+use crate::key::{FlagKey, SegmentKey, VariantName};
 use crate::problem::{Problem, nearest};
 use crate::revision::Revision;
 use crate::state::State;
@@ -28,7 +28,11 @@ pub(super) struct View<'a> {
     written: BTreeMap<&'a EntryId, Option<&'a Arc<[u8]>>>,
     flags: BTreeMap<&'a str, Slot<'a, FlagDefinition>>,
     segments: BTreeMap<&'a str, Slot<'a, SegmentDefinition>>,
+    reach: RefCell<BTreeMap<FlagKey, Reach>>,
 }
+
+/// The variants that a flag can serve; `None` when that cannot be told.
+type Reach = Option<BTreeSet<VariantName>>;
 
 #[derive(Debug)]
 struct Slot<'a, T> {
@@ -67,6 +71,7 @@ impl<'a> View<'a> {
             written: BTreeMap::new(),
             flags: flags.map(|(id, entry)| (&*id.key, Slot::new(Some(&entry.bytes)))).collect(),
             segments: segments.map(|(id, entry)| (&*id.key, Slot::new(Some(&entry.bytes)))).collect(),
+            reach: RefCell::default(),
         }
     }
 
@@ -81,6 +86,7 @@ impl<'a> View<'a> {
             segments: of_kind(EntryKind::SEGMENT)
                 .map(|w| (&*w.id.key, Slot::new(w.bytes.as_ref())))
                 .collect(),
+            reach: RefCell::default(),
         }
     }
 
@@ -159,8 +165,20 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The refusal of a key that does not exist, with keys of the same kind that look like it.
+    /// The refusal of a key that does not exist, with keys of the same kind that look like it; or, for an archived
+    /// one, the refusal that says so.
     pub(super) fn unknown(&self, id: EntryId) -> EditError {
+        let (tombstone, option) = match id.kind {
+            EntryKind::FLAG => (Some(EntryKind::TOMBSTONE), ""),
+            EntryKind::SEGMENT => (Some(EntryKind::SEGMENT_TOMBSTONE), "--segment "),
+            _ => (None, ""),
+        };
+        if tombstone.is_some_and(|kind| self.bytes(&EntryId::new(kind, &id.key)).is_some()) {
+            let key = &id.key;
+            let nobody = if id.kind == EntryKind::FLAG { ": nobody is served it" } else { "" };
+            let way_out = format!("`flagctl unarchive {option}{key}` brings it back");
+            return EditError::Refused(format!("{id} is archived{nobody}; {way_out}"));
+        }
         let nearest = self.nearest(&id);
         EditError::Unknown { id, nearest }
     }
@@ -179,6 +197,16 @@ impl<'a> View<'a> {
     /// Whether a flag is killed.
     pub(super) fn is_killed(&self, key: &str) -> bool {
         self.bytes(&EntryId::new(EntryKind::KILL, key)).is_some()
+    }
+
+    /// What was remembered of the variants that a flag can serve.
+    pub(super) fn reach(&self, key: &FlagKey) -> Option<Reach> {
+        self.reach.borrow().get(key).cloned()
+    }
+
+    /// Remembers which variants a flag can serve.
+    pub(super) fn remember_reach(&self, key: &FlagKey, reach: Reach) {
+        self.reach.borrow_mut().insert(key.clone(), reach);
     }
 
     /// The tombstone of a flag; an error when it is not understood.

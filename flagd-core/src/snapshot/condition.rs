@@ -20,7 +20,7 @@ use crate::text::Text;
 use crate::time::Timestamp;
 
 use super::index::Texts as TextSet;
-use super::version;
+use super::version::Requirement;
 
 /// The name by which the targeting key is an attribute like any other.
 const TARGETING_KEY: &str = "targetingKey";
@@ -29,21 +29,12 @@ const TARGETING_KEY: &str = "targetingKey";
 const FEW: usize = 4;
 
 /// Where an attribute stands in a context: its whole text as a name first, else split at dots.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Path {
     whole: Text,
     /// The parts between the dots; none when there is no dot.
     parts: Box<[Text]>,
     is_targeting_key: bool,
-}
-
-/// What stands at a path.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Found<'a> {
-    /// The targeting key.
-    Text(&'a str),
-    /// An attribute.
-    Attribute(&'a Attribute),
 }
 
 impl Path {
@@ -59,21 +50,18 @@ impl Path {
     }
 
     #[inline]
-    pub(super) fn find<'a>(&self, context: &'a Context) -> Option<Found<'a>> {
-        if let Some(attribute) = context.named(&self.whole) {
-            return Some(Found::Attribute(attribute));
-        }
-        self.find_below(context)
+    pub(super) fn find<'a>(&self, context: &'a Context) -> Option<&'a Attribute> {
+        context.named(&self.whole).or_else(|| self.find_below(context))
     }
 
     #[cold]
-    fn find_below<'a>(&self, context: &'a Context) -> Option<Found<'a>> {
+    fn find_below<'a>(&self, context: &'a Context) -> Option<&'a Attribute> {
         if self.is_targeting_key {
-            return context.targeting_key().map(Found::Text);
+            return context.targeting_key_attribute();
         }
         let (first, below) = self.parts.split_first()?;
         let start = context.named(first)?;
-        below.iter().try_fold(start, |value, name| value.member(name.as_str())).map(Found::Attribute)
+        below.iter().try_fold(start, |value, name| value.member(name.as_str()))
     }
 }
 
@@ -95,7 +83,7 @@ pub(super) enum Test {
     /// The moment is this one or after it.
     After(Timestamp),
     /// The version satisfies this.
-    Semver(VersionReq),
+    Semver(Requirement),
     /// The address is in one of these networks.
     Cidr(Box<[IpNet]>),
     /// The attribute is there, or not.
@@ -165,7 +153,7 @@ impl Test {
             definition::Test::AtLeast(bound) => Test::Number(Side::AtLeast, *bound),
             definition::Test::Before(moment) => Test::Before(*moment),
             definition::Test::After(moment) => Test::After(*moment),
-            definition::Test::Semver(requirement) => Test::Semver(version_requirement(requirement)?),
+            definition::Test::Semver(requirement) => Test::Semver(version_requirement(requirement)?.into()),
             definition::Test::Cidr(networks) => {
                 Test::Cidr(networks.iter().map(|name| network(name)).collect::<Result<_, _>>()?)
             }
@@ -175,22 +163,19 @@ impl Test {
 
     /// Whether the test holds for what was found in a context.
     #[inline]
-    pub(super) fn holds(&self, found: Option<Found<'_>>) -> bool {
+    pub(super) fn holds(&self, found: Option<&Attribute>) -> bool {
         match (self, found) {
-            (Test::Text(operand), Some(Found::Attribute(Attribute::String(text)))) => operand.is(text),
+            (Test::Text(operand), Some(Attribute::String(text))) => operand.is(text),
             _ => self.holds_otherwise(found),
         }
     }
 
-    fn holds_otherwise(&self, found: Option<Found<'_>>) -> bool {
+    fn holds_otherwise(&self, found: Option<&Attribute>) -> bool {
         match (self, found) {
             (Test::Exists(wanted), found) => *wanted == found.is_some(),
             (_, None) => false,
-            (_, Some(Found::Text(text))) => self.text(text),
-            (_, Some(Found::Attribute(Attribute::List(elements)))) => {
-                elements.iter().any(|one| self.one(one))
-            }
-            (_, Some(Found::Attribute(attribute))) => self.one(attribute),
+            (_, Some(Attribute::List(elements))) => elements.iter().any(|one| self.one(one)),
+            (_, Some(attribute)) => self.one(attribute),
         }
     }
 
@@ -225,7 +210,7 @@ impl Test {
             Test::Matches(pattern) => pattern.is_match(text),
             Test::Before(bound) => Timestamp::parse(text).is_some_and(|moment| moment < *bound),
             Test::After(bound) => Timestamp::parse(text).is_some_and(|moment| moment >= *bound),
-            Test::Semver(requirement) => version::satisfies(requirement, text),
+            Test::Semver(requirement) => requirement.is_satisfied_by(text),
             Test::Cidr(networks) => text.parse::<IpAddr>().is_ok_and(|address| {
                 let plain = address.to_canonical();
                 networks.iter().any(|network| network.contains(&address) || network.contains(&plain))

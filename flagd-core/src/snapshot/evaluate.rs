@@ -8,14 +8,15 @@ use std::cell::Cell;
 
 use serde_json::Value;
 
-use crate::context::Context;
+use crate::context::{Attribute, Context};
 use crate::definition::Switch;
 use crate::split::Point;
 use crate::time::Timestamp;
 
 use super::compile::{Condition, Flag, Killed, Requirement, Rule, Segment, Serve, Split, Variant};
-use super::condition::{Found, Path, Test};
+use super::condition::{Path, Test};
 use super::explain as say;
+use super::ladder::Climb;
 use super::slot::FlagSlot;
 use super::unit::{Buffer, unit};
 use super::{Reason, Snapshot};
@@ -93,7 +94,7 @@ pub(super) struct Evaluator<'r, 's, N, O> {
     asked: Cell<Option<Timestamp>>,
     visits: u32,
     /// The attribute looked up last: rules in a row mostly ask for the same one.
-    last: Option<(&'s Path, Option<Found<'r>>)>,
+    last: Option<(&'s Path, Option<&'r Attribute>)>,
     pub(super) observer: O,
 }
 
@@ -134,7 +135,10 @@ impl<'r, 's, N: Fn() -> Timestamp, O: Observer> Evaluator<'r, 's, N, O> {
                 return flag.off(Reason::Requirement(&requirement.key));
             }
         }
-        let mut rules = flag.rules.get(self.spared(flag)..).unwrap_or_default().iter();
+        let mut rules = match self.climb(flag) {
+            Climb::Holds(rule) => return self.serve(flag, &rule.serve, Reason::Rule(&rule.name)),
+            Climb::Left(rules) => rules.iter(),
+        };
         for rule in rules.by_ref() {
             if self.rule(rule) {
                 let served = self.serve(flag, &rule.serve, Reason::Rule(&rule.name));
@@ -145,12 +149,12 @@ impl<'r, 's, N: Fn() -> Timestamp, O: Observer> Evaluator<'r, 's, N, O> {
         self.serve(flag, &flag.otherwise, Reason::Otherwise)
     }
 
-    /// How many of a flag's first rules are known not to hold.
+    /// The rule that is known to hold first, or those left to try.
     #[inline]
-    fn spared(&mut self, flag: &'s Flag) -> usize {
+    fn climb(&mut self, flag: &'s Flag) -> Climb<'s> {
         match &flag.ladder {
-            Some(ladder) if !O::LISTENS => ladder.skip(self.find(&ladder.path)),
-            _ => 0,
+            Some(ladder) if !O::LISTENS => ladder.climb(&flag.rules, self.context),
+            _ => Climb::Left(&flag.rules),
         }
     }
 
@@ -284,7 +288,7 @@ impl<'r, 's, N: Fn() -> Timestamp, O: Observer> Evaluator<'r, 's, N, O> {
     }
 
     #[inline]
-    fn find(&mut self, path: &'s Path) -> Option<Found<'r>> {
+    fn find(&mut self, path: &'s Path) -> Option<&'r Attribute> {
         match self.last {
             Some((last, found)) if std::ptr::eq(last, path) => found,
             _ => {

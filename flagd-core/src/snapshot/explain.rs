@@ -14,7 +14,7 @@ use crate::split::{LINE, Point};
 use crate::time::Timestamp;
 
 use super::compile::{Requirement, Rule, Segment, Split};
-use super::condition::{Found, Path};
+use super::condition::Path;
 use super::evaluate::{Evaluator, Observer, Served};
 use super::{Explanation, Snapshot, Step};
 
@@ -164,12 +164,11 @@ pub(super) fn point(split: &Split, unit: &str, point: Point, variant: Option<&st
     format!("point {} of {unit:?} lies in `{variant}` ({}..{})", point.0, start.0, end.0)
 }
 
-pub(super) fn attribute_outcome(path: &Path, found: Option<Found<'_>>, is_held: bool) -> String {
+pub(super) fn attribute_outcome(path: &Path, found: Option<&Attribute>, is_held: bool) -> String {
     let held = held(is_held);
     match found {
         None => format!("{held}: `{}` is absent", path.as_str()),
-        Some(Found::Text(text)) => format!("{held}: `{}` is {text:?}", path.as_str()),
-        Some(Found::Attribute(attribute)) => format!("{held}: `{}` is {}", path.as_str(), value(attribute)),
+        Some(attribute) => format!("{held}: `{}` is {}", path.as_str(), value(attribute)),
     }
 }
 

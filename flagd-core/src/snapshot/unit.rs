@@ -5,7 +5,7 @@
 
 use crate::context::{Attribute, Context};
 
-use super::condition::{Found, Path};
+use super::condition::Path;
 
 /// Every whole number up to this is exactly one `f64`; beyond it two numbers would be one unit.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
@@ -17,12 +17,10 @@ pub(super) struct Buffer([u8; 20]);
 /// The unit that a split or a segment asks for; the targeting key when it names nothing.
 #[inline]
 pub(super) fn unit<'a>(context: &'a Context, by: Option<&Path>, buffer: &'a mut Buffer) -> Option<&'a str> {
-    let Some(path) = by else { return context.targeting_key() };
-    match path.find(context)? {
-        Found::Text(text) => Some(text),
-        Found::Attribute(attribute) => unit_of(attribute, buffer),
+    match by {
+        None => context.targeting_key(),
+        Some(path) => unit_of(path.find(context)?, buffer).filter(|unit| !unit.is_empty()),
     }
-    .filter(|unit| !unit.is_empty())
 }
 
 fn unit_of<'a>(attribute: &'a Attribute, buffer: &'a mut Buffer) -> Option<&'a str> {

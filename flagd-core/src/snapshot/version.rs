@@ -17,14 +17,43 @@ struct Version<'a> {
     pre: &'a str,
 }
 
-/// Whether `text` is a version that satisfies `requirement`. False for what is no version.
-pub(super) fn satisfies(requirement: &VersionReq, text: &str) -> bool {
-    let Some(version) = Version::read(text) else { return false };
-    let comparators = &requirement.comparators;
-    // A pre-release is only meant by a requirement that names a pre-release of the same version.
-    comparators.iter().all(|comparator| version.matches(comparator))
-        && (version.pre.is_empty()
-            || comparators.iter().any(|comparator| version.is_pre_release_of(comparator)))
+/// What a version must satisfy.
+#[derive(Debug)]
+pub(super) enum Requirement {
+    /// `>=1.2.3`, the most frequent one; no pre-release satisfies it.
+    AtLeast(u64, u64, u64),
+    Other(VersionReq),
+}
+
+impl From<VersionReq> for Requirement {
+    fn from(requirement: VersionReq) -> Requirement {
+        match requirement.comparators.as_slice() {
+            [Comparator { op: Op::GreaterEq, major, minor: Some(minor), patch: Some(patch), pre }]
+                if pre.is_empty() =>
+            {
+                Requirement::AtLeast(*major, *minor, *patch)
+            }
+            _ => Requirement::Other(requirement),
+        }
+    }
+}
+
+impl Requirement {
+    /// Whether `text` is a version that satisfies it. False for what is no version.
+    pub(super) fn is_satisfied_by(&self, text: &str) -> bool {
+        let Some(version) = Version::read(text) else { return false };
+        let comparators = match self {
+            Requirement::AtLeast(major, minor, patch) => {
+                let least = (*major, *minor, *patch);
+                return version.pre.is_empty() && (version.major, version.minor, version.patch) >= least;
+            }
+            Requirement::Other(requirement) => &requirement.comparators,
+        };
+        // A pre-release is only meant by a requirement that names a pre-release of the same version.
+        comparators.iter().all(|comparator| version.matches(comparator))
+            && (version.pre.is_empty()
+                || comparators.iter().any(|comparator| version.is_pre_release_of(comparator)))
+    }
 }
 
 impl<'a> Version<'a> {
@@ -178,7 +207,11 @@ mod tests {
         ];
         for (requirement, version, want) in cases {
             let parsed = VersionReq::parse(requirement).unwrap();
-            assert_eq!(satisfies(&parsed, version), *want, "{version} against {requirement}");
+            assert_eq!(
+                Requirement::from(parsed).is_satisfied_by(version),
+                *want,
+                "{version} against {requirement}"
+            );
         }
     }
 
@@ -201,7 +234,8 @@ mod tests {
         fn answers_are_those_of_the_semver_crate(requirement in any_requirement(), version in any_version()) {
             if let Ok(requirement) = VersionReq::parse(&requirement) {
                 let want = semver::Version::parse(&version).is_ok_and(|version| requirement.matches(&version));
-                prop_assert_eq!(satisfies(&requirement, &version), want, "{} against {}", version, requirement);
+                let ours = Requirement::from(requirement.clone()).is_satisfied_by(&version);
+                prop_assert_eq!(ours, want, "{} against {}", version, requirement);
             }
         }
 

@@ -75,9 +75,11 @@ fn classify(error: &ControlError) -> (Code, ErrorCode, String) {
         ControlError::Level { .. } => {
             (Code::FailedPrecondition, ErrorCode::Level, "upgrade these clients, or repeat with `--anyway`")
         }
-        ControlError::Quota(_) => {
-            (Code::ResourceExhausted, ErrorCode::Quota, "give the store more space, or trim its history")
-        }
+        ControlError::Quota(_) => (
+            Code::ResourceExhausted,
+            ErrorCode::Quota,
+            "give the store more space (`flagd --quota`, or a larger disk)",
+        ),
         ControlError::OutcomeUnknown { .. } => (
             Code::Unknown,
             ErrorCode::OutcomeUnknown,
@@ -136,9 +138,11 @@ fn store(error: &StoreError) -> (Code, ErrorCode, &'static str) {
         StoreError::Unavailable(_) => {
             (Code::Unavailable, ErrorCode::Unavailable, "try again, here or at another server")
         }
-        StoreError::Full(_) => {
-            (Code::ResourceExhausted, ErrorCode::Quota, "give the store more space, or trim its history")
-        }
+        StoreError::Full(_) => (
+            Code::ResourceExhausted,
+            ErrorCode::Quota,
+            "give the store more space (`flagd --quota`, or a larger disk)",
+        ),
         StoreError::Corrupt(_) => {
             (Code::Internal, ErrorCode::Unavailable, "restore a backup; nothing was changed")
         }

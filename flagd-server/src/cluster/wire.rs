@@ -76,6 +76,7 @@ fn report_to_wire(report: Report) -> ClientState {
         held_oldest_age_ms: report.held_oldest_age_ms,
         diverged: report.diverged,
         obeyed_kills: report.obeyed_kills,
+        refused_left_off: report.refused_left_off,
     }
 }
 
@@ -92,6 +93,7 @@ fn report_from_wire(state: ClientState) -> Result<Report, ConvertError> {
         held_oldest_age_ms: state.held_oldest_age_ms,
         diverged: state.diverged,
         obeyed_kills: state.obeyed_kills,
+        refused_left_off: state.refused_left_off,
     })
 }
 
@@ -133,6 +135,7 @@ mod tests {
             held_oldest_age_ms: 3,
             diverged: true,
             obeyed_kills: vec!["k".to_owned()],
+            refused_left_off: 9,
         };
         let rows =
             [("remembered", None), ("without a state", Some(Report::default())), ("everything", Some(full))];

@@ -117,7 +117,7 @@ fn config_path(typed: &TypedOptions, around: Surroundings<'_>) -> Result<Option<
 
 /// An option's environment variable, if it is set to something.
 fn read_variable(name: &str, around: Surroundings<'_>) -> Result<Option<(String, String)>, ConfigError> {
-    let variable = format!("FLAGD_{}", name.replace('-', "_").to_uppercase());
+    let variable = variable(name);
     match (around.variable)(&variable).map(std::ffi::OsString::into_string) {
         None => Ok(None),
         Some(Ok(value)) if value.is_empty() => Ok(None),
@@ -128,6 +128,29 @@ fn read_variable(name: &str, around: Surroundings<'_>) -> Result<Option<(String,
             reason: "is not UTF-8".to_owned(),
         }),
     }
+}
+
+/// The variables of the other programs that come with flagd.
+const OTHERS: &[&str] =
+    &["FLAGD_CONFIG", "FLAGD_SERVERS", "FLAGD_ENVIRONMENT", "FLAGD_ACTOR", "FLAGD_CACHE_DIR"];
+
+/// Variables that look as if they were meant for flagd and are not known, each with what may have been meant.
+#[must_use]
+pub fn unknown_variables(names: impl IntoIterator<Item = String>) -> Vec<(String, Option<String>)> {
+    let own = NAMES.iter().map(|name| variable(name));
+    let known: Vec<String> = own.chain(OTHERS.iter().map(|&name| name.to_owned())).collect();
+    let strange = |name: &String| {
+        name.starts_with("FLAGD_") && !name.starts_with("FLAGD_TEST_") && !known.contains(name)
+    };
+    let guess = |name: String| {
+        let nearest = nearest(&name, known.iter().map(String::as_str)).map(str::to_owned);
+        (name, nearest)
+    };
+    names.into_iter().filter(strange).map(guess).collect()
+}
+
+fn variable(name: &str) -> String {
+    format!("FLAGD_{}", name.replace('-', "_").to_uppercase())
 }
 
 type Found = (&'static str, (Place, String));

@@ -230,3 +230,20 @@ fn where_others_reach_the_server_is_a_bare_address() {
         }
     }
 }
+
+#[test]
+fn servers_that_share_a_store_say_where_they_are() {
+    let etcd = ["--store", "etcd://e1:2379/flagd", "--insecure", "--listen"];
+    let with = |more: &[&str]| resolve(&[&etcd, more].concat(), &[], "").map(|config| config.advertise);
+    assert_eq!(with(&["10.0.0.5:8013"]), Ok(None), "the address where it listens");
+    assert!(with(&["0.0.0.0:8013"]).unwrap_err().contains("--advertise http://HOST:8013"));
+    let said = with(&["0.0.0.0:8013", "--advertise", "http://a:8013"]);
+    assert_eq!(said, Ok(Some("http://a:8013".to_owned())));
+}
+
+#[test]
+fn a_mistyped_variable_is_noticed() {
+    let names = ["FLAGD_LISTNE", "FLAGD_LISTEN", "FLAGD_SERVERS", "FLAGD_TEST_ETCD", "HOME"];
+    let unknown = unknown_variables(names.map(str::to_owned));
+    assert_eq!(unknown, [("FLAGD_LISTNE".to_owned(), Some("FLAGD_LISTEN".to_owned()))]);
+}

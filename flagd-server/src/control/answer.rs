@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flagd_core::definition::{parse_file, parse_flag, parse_segment};
-use flagd_core::edit::{self, Author, Edit, Movement, Plan};
+use flagd_core::edit::{self, Author, Edit, Plan};
 use flagd_core::entry::{EntryId, EntryKind, EntryWrite};
 use flagd_core::key::{FlagKey, SegmentKey};
 use flagd_core::revision::Revision;
@@ -87,7 +87,7 @@ pub(super) fn plan(
         id.kind != EntryKind::KILL || state.get(&EntryId { kind: EntryKind::FLAG, ..(*id).clone() }).is_some()
     };
     let defined: Vec<String> = subjects.iter().filter(exists).map(definition_name).collect();
-    let movement = plan.effects.iter().map(|effect| effect.movement).max().unwrap_or(Movement::Nothing);
+    let movement = plan.movement();
     let answer = ChangeResponse {
         revision: if plan.writes.is_empty() { newest(state, &subjects).0 } else { 0 },
         position: Some(convert::position_to_wire(state.position())),

@@ -27,7 +27,7 @@ use super::{Control, ControlError, clients, operation};
 use crate::hub::{Environment, View};
 use crate::limits;
 use crate::store::StoreError;
-use crate::store::log::{NewChange, Origin, Outcome};
+use crate::store::log::{FirstAnswer, NewChange, Origin, Outcome};
 
 /// How often an append is tried anew after the store failed in the middle of it.
 const FAILURES_MAX: u32 = 4;
@@ -174,7 +174,11 @@ impl Control {
                 let remembered = log.remember_source(&wish.environment, source, revision, base);
                 patience.wait(remembered).await.unwrap_or_else(|| Err(out_of_time()))?;
             }
-            return Ok(Attempt::Answered(Box::new(planned.unrecorded())));
+            let answer = planned.unrecorded();
+            if look_up == LookUp::Yes {
+                self.remember(wish, &answer, patience).await?;
+            }
+            return Ok(Attempt::Answered(Box::new(answer)));
         }
         self.append(wish, &view, planned, patience).await
     }
@@ -199,6 +203,31 @@ impl Control {
         Ok(Prepared::Ready(view, Box::new(wanted)))
     }
 
+    /// Keeps the answer that there was nothing to change: a late retry must not undo what others did since.
+    async fn remember(
+        &self,
+        wish: &Wish,
+        answer: &ChangeResponse,
+        patience: &mut Patience,
+    ) -> Result<(), ControlError> {
+        let first = FirstAnswer {
+            revision: Revision(answer.revision),
+            answer: answer.encode_to_vec(),
+            fingerprint: Some(wish.fingerprint),
+        };
+        let now_ms = self.hub.clock().now_ms();
+        let log = self.hub.log();
+        let kept = log.remember_answer(&wish.environment, &wish.request_id, now_ms, first);
+        match patience.wait(kept).await.unwrap_or_else(|| Err(out_of_time())) {
+            // Who repeats a kill wants it killed: the answer is right with and without the record.
+            Err(error) if wish.operation.is_urgent() => {
+                tracing::warn!(request_id = %wish.request_id, %error, "an answer could not be kept");
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+
     async fn append(
         &self,
         wish: &Arc<Wish>,
@@ -221,6 +250,7 @@ impl Control {
             time_ms: answer.time_ms,
             writes: plan.writes,
             answer: answer.encode_to_vec(),
+            fingerprint: wish.fingerprint,
             source_base: Some(plan.base).filter(|_| !wish.operation.source().is_empty()),
         };
         let appended = patience.wait(self.hub.log().append(&wish.environment, &view.state, change)).await;
@@ -255,7 +285,18 @@ impl Control {
         else {
             return Ok(None);
         };
-        match ChangeResponse::decode(first.answer.as_slice()) {
+        let decoded = ChangeResponse::decode(first.answer.as_slice());
+        if first.fingerprint.is_some_and(|asked| asked != wish.fingerprint) {
+            let asked = decoded.map(|answer| answer.operation).unwrap_or_default();
+            return Err(ControlError::Request {
+                message: format!(
+                    "request id {} was used for `{asked}` (revision {}); nothing was changed now",
+                    wish.request_id, first.revision
+                ),
+                hint: "use another id".to_owned(),
+            });
+        }
+        match decoded {
             Ok(answer) => {
                 Ok(Some(ChangeResponse { repeated_answer: true, server: self.server.clone(), ..answer }))
             }
@@ -389,7 +430,8 @@ fn may_pass(error: &ControlError) -> bool {
         error,
         ControlError::Unavailable(_)
             | ControlError::HeadMissing(_)
-            | ControlError::Store(StoreError::Unavailable(_) | StoreError::Corrupt(_))
+            | ControlError::Quota(_)
+            | ControlError::Store(StoreError::Unavailable(_) | StoreError::Corrupt(_) | StoreError::Full(_))
     )
 }
 

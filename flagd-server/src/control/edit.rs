@@ -96,15 +96,14 @@ impl Control {
         to: Option<Revision>,
     ) -> Result<Choice, ControlError> {
         let id = name.entry();
+        if let Some(to) = to {
+            return self.as_of(wish, state, name, to).await;
+        }
         let stored = state.get(&id).or_else(|| state.get(&name.tombstone()));
-        let Some(stored) = stored else {
-            let keys = state.entries_of(id.kind).map(|(id, _)| &*id.key);
-            let nearest = nearest(&id.key, keys).map(ToOwned::to_owned).into_iter().collect();
-            return Err(EditError::Unknown { id, nearest }.into());
-        };
-        let changes = self.versions(wish, &id, stored.revision, to).await?;
+        let Some(stored) = stored else { return Err(unknown(state, id)) };
+        let changes = self.versions(wish, name, stored.revision).await?;
         let versions: Vec<Version> = changes.iter().filter_map(|change| version(change, &id)).collect();
-        match choose_rollback(&versions, to) {
+        match choose_rollback(&versions, None) {
             Ok(choice) => Ok(choice),
             Err(error @ RollbackError::AfterRollback { .. }) => Err(ControlError::ChooseRevision {
                 candidates: candidates(&error, &changes, &id),
@@ -114,29 +113,72 @@ impl Control {
         }
     }
 
+    /// The definition as it was at a revision, however much was changed, archived or restored since.
+    async fn as_of(
+        &self,
+        wish: &Wish,
+        state: &State,
+        name: &Name,
+        to: Revision,
+    ) -> Result<Choice, ControlError> {
+        let log = self.hub.log();
+        let Some(then) = log.state_at(&wish.environment, to).await? else {
+            return Err(ControlError::NoSuchRevision {
+                environment: wish.environment.clone(),
+                revision: to,
+                oldest: log.oldest(&wish.environment).await?,
+                newest: state.revision(),
+            });
+        };
+        let id = name.entry();
+        if let Some(entry) = then.get(&id) {
+            let bytes = Some(Arc::clone(&entry.bytes));
+            return Ok(Choice { written: entry.revision, bytes, undone: Vec::new() });
+        }
+        if let Some(archived) = then.get(&name.tombstone()) {
+            return Ok(Choice { written: archived.revision, bytes: None, undone: Vec::new() });
+        }
+        if state.get(&id).is_none() && state.get(&name.tombstone()).is_none() {
+            return Err(unknown(state, id));
+        }
+        Err(EditError::Refused(format!(
+            "there was no {id} at revision {to}; `flagctl history` lists its changes"
+        ))
+        .into())
+    }
+
     /// The changes that altered an entry, the oldest first, from the one at `newest` back.
     async fn versions(
         &self,
         wish: &Wish,
-        id: &EntryId,
+        name: &Name,
         newest: Revision,
-        to: Option<Revision>,
     ) -> Result<Vec<Change>, ControlError> {
         let mut changes = Vec::new();
         let mut next = newest;
         while next > Revision::ZERO && changes.len() < VERSIONS_MAX {
             let Some(change) = self.hub.log().change(&wish.environment, next).await? else { break };
-            let reached = to.is_some_and(|to| change.revision <= to);
-            let previous = touched(&change, id).map(|(_, previous)| *previous);
+            let previous = |id: &EntryId| {
+                touched(&change, id).map(|(_, previous)| *previous).filter(|at| *at != Revision::ZERO)
+            };
+            // Where it came out of the archive, its own trace ends and its tombstone's goes on.
+            let previous = previous(&name.entry()).or_else(|| previous(&name.tombstone()));
             changes.push(change);
             match previous {
-                Some(previous) if !reached && previous < next => next = previous,
+                Some(previous) if previous < next => next = previous,
                 _ => break,
             }
         }
         changes.reverse();
         Ok(changes)
     }
+}
+
+/// The entry is not known; perhaps it is misspelt.
+fn unknown(state: &State, id: EntryId) -> ControlError {
+    let keys = state.entries_of(id.kind).map(|(id, _)| &*id.key);
+    let nearest = nearest(&id.key, keys).map(ToOwned::to_owned).into_iter().collect();
+    EditError::Unknown { id, nearest }.into()
 }
 
 /// What a change did to an entry.

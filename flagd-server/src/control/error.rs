@@ -77,8 +77,8 @@ pub enum ControlError {
         /// The clients below it.
         clients: Vec<admin::ClientInfo>,
     },
-    /// The store is too full for anything but kill, revive, disable and trim. Do: trim, or give it space.
-    #[error("the store is too full: {0}; only kill, revive, disable and trim are accepted")]
+    /// The store is too full for anything but kill, revive and disable. Do: give it space.
+    #[error("the store is too full: {0}; only kill, revive and disable are accepted")]
     Quota(String),
     /// Whether the change was recorded is unknown. Do: ask again with the same request id.
     #[error("the store did not answer; whether the change was recorded is unknown: {why}")]

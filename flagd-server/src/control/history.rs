@@ -26,6 +26,8 @@ use crate::store::log::Change;
 const PAGE_DEFAULT: usize = 100;
 /// How many changes are read from the store at a time, going back.
 const WINDOW: u64 = 256;
+/// So far back a clock is believed to have been set at most. Revisions are in order, their times need not be.
+const CLOCK_STEP_MAX_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Most entries of one change whose fields are compared.
 const COMPARED_MAX: usize = 10;
 /// Most entries listed of one change.
@@ -104,11 +106,12 @@ impl Control {
             if window.is_empty() {
                 return Ok((found, false));
             }
+            let long_before_ms = page.since_ms.saturating_sub(CLOCK_STEP_MAX_MS);
+            if window.iter().all(|change| change.time_ms < long_before_ms) {
+                return Ok((found, false));
+            }
             for change in window.into_iter().rev() {
-                if change.time_ms < page.since_ms {
-                    return Ok((found, false));
-                }
-                if !page.wants_change(&change) {
+                if change.time_ms < page.since_ms || !page.wants_change(&change) {
                     continue;
                 }
                 if found.len() == page.limit {

@@ -10,6 +10,7 @@ use flagd_core::key::{EnvironmentName, FlagKey, NameError, RuleName, SegmentKey,
 use flagd_core::limits;
 use flagd_core::revision::Revision;
 use flagd_core::split::LINE;
+use flagd_proto::Message as _;
 use flagd_proto::admin::change_request::Operation as WireOperation;
 use flagd_proto::admin::{self, ChangeRequest};
 use flagd_proto::convert::{admin as convert, entry_id_from_wire};
@@ -22,6 +23,8 @@ pub(super) struct Wish {
     pub(super) environment: EnvironmentName,
     /// Empty when the caller gave none.
     pub(super) request_id: String,
+    /// XXH3-128 of the environment and the operation: what the request id stands for.
+    pub(super) fingerprint: u128,
     pub(super) actor: String,
     pub(super) reason: String,
     pub(super) recording: Recording,
@@ -161,6 +164,7 @@ pub(super) fn check(request: ChangeRequest) -> Result<Wish, ControlError> {
     if request.actor.is_empty() || request.actor.chars().any(char::is_control) {
         return Err(ControlError::request("`actor` must say who makes the change, in printable characters"));
     }
+    let fingerprint = fingerprint(&request);
     let operation =
         request.operation.ok_or_else(|| ControlError::request("the request names no operation"))?;
     let operation = check_operation(operation)?;
@@ -172,6 +176,7 @@ pub(super) fn check(request: ChangeRequest) -> Result<Wish, ControlError> {
     Ok(Wish {
         environment: environment(&request.environment)?,
         request_id: request.request_id,
+        fingerprint,
         actor: request.actor,
         reason: request.reason,
         recording: if request.dry_run { Recording::DryRun } else { Recording::Record },
@@ -179,6 +184,16 @@ pub(super) fn check(request: ChangeRequest) -> Result<Wish, ControlError> {
         expectations: check_expectations(&request.expectations)?,
         operation,
     })
+}
+
+/// What a retry has in common with the first request: not who asks, why, or what was seen.
+fn fingerprint(request: &ChangeRequest) -> u128 {
+    let asked = ChangeRequest {
+        environment: request.environment.clone(),
+        operation: request.operation.clone(),
+        ..ChangeRequest::default()
+    };
+    xxhash_rust::xxh3::xxh3_128(&asked.encode_to_vec())
 }
 
 fn check_expectations(expectations: &[admin::Expectation]) -> Result<Vec<(EntryId, Revision)>, ControlError> {

@@ -54,9 +54,12 @@ impl Control {
         }
         let touched = if request.touched.is_empty() {
             let change = self.hub.log().change(fresh.environment.name(), revision).await?;
-            change
-                .map(|change| change.entries.into_iter().map(|(write, _)| write.id).collect())
-                .unwrap_or_default()
+            match change {
+                Some(change) => change.entries.into_iter().map(|(write, _)| write.id).collect(),
+                None if revision == Revision::ZERO => Vec::new(),
+                // Without the entries a client that refuses one of them would pass for done.
+                None => return Err(self.no_such_revision(&fresh, revision).await?),
+            }
         } else {
             request.touched.iter().map(convert::entry_id_from_wire).collect()
         };
@@ -85,8 +88,16 @@ impl Waiting {
         let mut seen = 0;
         let mut cluster = self.cluster.watch(&self.environment).await;
         let mut last: Option<(WaitProgress, Instant)> = None;
+        let mut lost = Lost::default();
+        let mut history = self.target.position.epoch;
         loop {
-            let standings = self.environment.judge(cluster.merged(), &self.target);
+            let view = self.environment.view().state.position();
+            if view.epoch != history {
+                self.is_still_in_the_history().await?;
+                history = view.epoch;
+            }
+            let mut standings = self.environment.judge(cluster.merged(), &self.target);
+            lost.keep(&mut standings, self.hub.clock().now_ms());
             let verdict = standings.verdict();
             let now = Instant::now();
             let until = end(verdict, grace, deadline);
@@ -111,6 +122,18 @@ impl Waiting {
                 () = self.hub.closing() => return Err(stopping()),
             }
         }
+    }
+
+    /// A younger history may have been cut before the change: then nobody can have applied it, whatever they hold.
+    async fn is_still_in_the_history(&self) -> Result<(), ControlError> {
+        let Position { epoch, revision, .. } = self.target.position;
+        let found = self.hub.log().change(self.environment.name(), revision).await?;
+        if revision == Revision::ZERO || found.is_some_and(|change| change.epoch == epoch) {
+            return Ok(());
+        }
+        Err(ControlError::request(format!(
+            "history was cut and no longer holds revision {revision} of epoch {epoch}: look at `flagctl history`, and make the change again"
+        )))
     }
 
     fn progress(&self, standings: &Standings, verdict: Verdict, done: bool) -> WaitProgress {
@@ -142,6 +165,27 @@ impl Waiting {
     fn holds_older(&self, client: &ClientStanding) -> bool {
         let older = client.held_oldest.is_none_or(|oldest| oldest < self.target.position.revision);
         client.standing == Standing::Applied && client.held_snapshots > 0 && older
+    }
+}
+
+/// Clients that were lost when they were last seen in this wait. Whoever was expected stays expected until its end: a
+/// wait must not come out well because time passed.
+#[derive(Debug, Default)]
+struct Lost(Vec<ClientStanding>);
+
+impl Lost {
+    /// Puts back those that the roster has given up since, and remembers who is lost now. Who vanished before their
+    /// time has said Bye.
+    fn keep(&mut self, standings: &mut Standings, now_ms: u64) {
+        for client in self.0.drain(..) {
+            let is_there =
+                standings.clients.iter().any(|other| other.client.instance == client.client.instance);
+            let given_up = now_ms.saturating_sub(client.client.last_seen_ms) >= limits::LOST_AFTER_MS;
+            if !is_there && given_up {
+                standings.clients.push(client);
+            }
+        }
+        self.0.extend(standings.clients.iter().filter(|client| !client.connected).cloned());
     }
 }
 

@@ -191,7 +191,7 @@ impl Environment {
     /// Where clients stand relative to a change.
     pub(crate) fn judge(&self, merged: Merged, of: &Target) -> Standings {
         let state = Arc::clone(&self.shown().state);
-        standing::judge(merged, of, |kill: &EntryId| state.get(kill).is_some())
+        standing::judge(merged, of, state.position().epoch, |kill: &EntryId| state.get(kill).is_some())
     }
 
     /// The clients that this server expects.

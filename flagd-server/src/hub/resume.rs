@@ -18,6 +18,11 @@ use crate::store::StoreError;
 /// Changes read from the log in one go for a client that was away for longer than the shared log reaches.
 const CHANGES_PER_READ: usize = 1_000;
 
+/// A client's word moves the epoch past its own; one that is further ahead of the clock is no clock's fault.
+const EPOCH_AHEAD_MAX_MS: u64 = 24 * 60 * 60 * 1_000;
+
+const EMPTY_STORE: &str = "this store is empty and a client comes with a state: is it the right store? (the first change recorded here says yes)";
+
 /// The answer to a Hello.
 #[derive(Debug)]
 pub(crate) enum Greeting {
@@ -88,6 +93,12 @@ async fn decide(environment: &Arc<Environment>, report: &Report) -> Result<Greet
         let shown = environment.shown();
         let ours = shown.position();
         match claim(report.position, ours) {
+            // A store that was put up by mistake is younger than any and would empty every client. The first change
+            // that somebody records in it says that it is meant.
+            Claim::Anything if ours.revision == Revision::ZERO && has_more(report) => {
+                environment.alarm(EMPTY_STORE.to_owned());
+                return Ok(Greeting::GoAway(EMPTY_STORE));
+            }
             Claim::Anything => return Ok(Greeting::Full),
             Claim::Same => return Ok(Greeting::UpToDate(ours)),
             Claim::Earlier(at) => match digest_at(environment, at).await? {
@@ -105,12 +116,13 @@ async fn decide(environment: &Arc<Environment>, report: &Report) -> Result<Greet
                 let Some(head) = head else {
                     return Ok(Greeting::GoAway("the environment's head is missing"));
                 };
-                if head.epoch < at.epoch {
-                    let alarm = format!("a client knows epoch {}, the store's is {}", at.epoch, head.epoch);
+                let lies_ahead = environment.clock.now_ms().saturating_add(EPOCH_AHEAD_MAX_MS);
+                if at.epoch.minted_ms > lies_ahead {
+                    let alarm = format!("a client knows epoch {}, which is of the future", at.epoch);
                     environment.alarm(alarm);
-                    return Ok(Greeting::GoAway("this server's history is older than the client's"));
+                    return Ok(Greeting::GoAway("the client's history is of the future"));
                 }
-                if head.epoch == at.epoch && head.revision < at.revision {
+                if (head.epoch, head.revision) < (at.epoch, at.revision) {
                     return cut(environment, at).await;
                 }
                 // Only this server's view is behind.
@@ -119,6 +131,10 @@ async fn decide(environment: &Arc<Environment>, report: &Report) -> Result<Greet
             }
         }
     }
+}
+
+fn has_more(report: &Report) -> bool {
+    report.position.is_some_and(|position| position.revision > Revision::ZERO)
 }
 
 /// The client's digest is not the one that history has at its revision.

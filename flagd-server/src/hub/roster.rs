@@ -7,7 +7,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -18,6 +19,9 @@ use super::standing::Report;
 use crate::limits;
 use crate::store::log::RosterEntry;
 
+/// How long a Bye is remembered; longer than a look into the store takes.
+const BYE_REMEMBERED: Duration = Duration::from_mins(1);
+
 /// The clients of one environment.
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
@@ -27,6 +31,8 @@ pub(crate) struct Roster {
     stamps: AtomicU64,
     unsaved: AtomicBool,
     gone: Mutex<Vec<Gone>>,
+    /// Who said Bye a moment ago, on which connection: what was read from the store before that is out of date.
+    byes: Mutex<HashMap<u128, (u64, Instant)>>,
 }
 
 #[derive(Debug)]
@@ -173,7 +179,9 @@ impl Roster {
         // Older records are leftovers: whoever is connected is written down again and again.
         let recent_ms = limits::LOST_AFTER_MS + limits::ROSTER_REFRESH_MS;
         for known in stored {
-            if now_ms.saturating_sub(known.last_seen_ms) <= recent_ms {
+            let said_bye =
+                self.byes().get(&known.instance).is_some_and(|(at, _)| *at >= known.connect_counter);
+            if !said_bye && now_ms.saturating_sub(known.last_seen_ms) <= recent_ms {
                 changed |= self.recall(known, now_ms);
             }
         }
@@ -240,6 +248,11 @@ impl Roster {
     pub(crate) fn bye(&self, seat: Seat) -> bool {
         let left = self.members.remove_if(&seat.instance, |_, member| member.holds(seat));
         if let Some((_, member)) = &left {
+            let now = Instant::now();
+            let mut byes = self.byes();
+            byes.retain(|_, (_, at)| now.duration_since(*at) < BYE_REMEMBERED);
+            byes.insert(seat.instance, (member.known.connect_counter, now));
+            drop(byes);
             self.forget(member.gone(Parting::Bye));
         }
         left.is_some()
@@ -279,6 +292,10 @@ impl Roster {
     fn forget(&self, gone: Gone) {
         self.gone.lock().unwrap_or_else(PoisonError::into_inner).push(gone);
         self.unsaved.store(true, Ordering::Release);
+    }
+
+    fn byes(&self) -> MutexGuard<'_, HashMap<u128, (u64, Instant)>> {
+        self.byes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stamp(&self) -> u64 {

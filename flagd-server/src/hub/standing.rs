@@ -2,7 +2,7 @@
 //! "The roster and Wait", is normative.
 
 use flagd_core::entry::{EntryId, EntryKind};
-use flagd_core::revision::{Position, Revision};
+use flagd_core::revision::{Epoch, Position, Revision};
 
 use super::merge::{Merged, Sighting};
 use super::{ClientStanding, Standing, Standings, Target, Verdict};
@@ -24,17 +24,21 @@ pub(crate) struct Report {
     pub(crate) diverged: bool,
     /// Flags whose kills it obeys although its state is another.
     pub(crate) obeyed_kills: Vec<String>,
+    /// Refused entries that it could not list.
+    pub(crate) refused_left_off: u32,
 }
 
 /// Where a client stands.
 ///
 /// `report` is `None` for a client that is only remembered from before the server's restart: what it refuses is
 /// unknown, and unknown is never done. Likewise `is_killed` guards the exception for diverged clients: a change
-/// that *lifted* a kill is not applied by a client that still obeys it.
+/// that *lifted* a kill is not applied by a client that still obeys it. `history` is the epoch that this server
+/// shows: a client of a younger one has followed somebody else, and what it has in use is unknown.
 pub(crate) fn standing(
     report: Option<&Report>,
     connected: bool,
     target: &Target,
+    history: Epoch,
     is_killed: impl Fn(&EntryId) -> bool,
 ) -> Standing {
     let missing = if connected { Standing::Lagging } else { Standing::Lost };
@@ -48,12 +52,13 @@ pub(crate) fn standing(
     }
     let Some(at) = report.position else { return missing };
     let wanted = target.position;
-    let reached = at.epoch > wanted.epoch || (at.epoch == wanted.epoch && at.revision >= wanted.revision);
-    if !reached {
+    let reached = if at.epoch == wanted.epoch { at.revision >= wanted.revision } else { at.epoch == history };
+    if !reached || at.epoch < wanted.epoch {
         return missing;
     }
-    let refuses = report.refused.iter().any(|(id, _)| target.touched.contains(id));
-    if refuses { Standing::Refused } else { Standing::Applied }
+    let listed = report.refused.iter().any(|(id, _)| target.touched.contains(id));
+    let unlisted = report.refused_left_off > 0 && target.touched.iter().any(|id| id.kind != EntryKind::KILL);
+    if listed || unlisted { Standing::Refused } else { Standing::Applied }
 }
 
 fn obeys(report: &Report, target: &Target, is_killed: impl Fn(&EntryId) -> bool) -> bool {
@@ -66,12 +71,18 @@ fn obeys(report: &Report, target: &Target, is_killed: impl Fn(&EntryId) -> bool)
 }
 
 /// Where everybody stands, by name.
-pub(crate) fn judge(merged: Merged, target: &Target, is_killed: impl Fn(&EntryId) -> bool) -> Standings {
+pub(crate) fn judge(
+    merged: Merged,
+    target: &Target,
+    history: Epoch,
+    is_killed: impl Fn(&EntryId) -> bool,
+) -> Standings {
     let Merged { clients, unanswered } = merged;
     let mut clients: Vec<_> = clients
         .into_iter()
         .map(|sighting| {
-            let standing = standing(sighting.report.as_ref(), sighting.connected, target, &is_killed);
+            let standing =
+                standing(sighting.report.as_ref(), sighting.connected, target, history, &is_killed);
             stands(sighting, standing)
         })
         .collect();
@@ -133,7 +144,7 @@ mod tests {
     use super::*;
     use crate::hub::ClientStanding;
     use crate::store::log::RosterEntry;
-    use flagd_core::revision::{Digest, Epoch};
+    use flagd_core::revision::Digest;
 
     fn at(epoch: u64, revision: u64) -> Position {
         Position {
@@ -163,6 +174,10 @@ mod tests {
         }
     }
 
+    fn refusing_more() -> Report {
+        Report { refused_left_off: 500, ..refusing(flag("b")) }
+    }
+
     fn refusing(id: EntryId) -> Report {
         Report { refused: vec![(id, "level 9".to_owned())], ..report(Some(at(5, 9))) }
     }
@@ -179,7 +194,17 @@ mod tests {
         let rows: Vec<Row> = vec![
             ("at the revision", Some(report(Some(at(5, 9)))), ON, change(), Applied),
             ("past the revision", Some(report(Some(at(5, 12)))), ON, change(), Applied),
-            ("younger epoch, lower revision", Some(report(Some(at(6, 1)))), ON, change(), Applied),
+            ("the younger epoch that this server shows", Some(report(Some(at(6, 1)))), ON, change(), Applied),
+            (
+                "a younger epoch that this server does not know",
+                Some(report(Some(at(7, 1)))),
+                ON,
+                change(),
+                Lagging,
+            ),
+            ("the same, gone", Some(report(Some(at(7, 1)))), OFF, change(), Lost),
+            ("refuses more than it can list", Some(refusing_more()), ON, change(), Refused),
+            ("the same, a kill was touched", Some(refusing_more()), ON, vec![kill("a")], Applied),
             ("older epoch, higher revision", Some(report(Some(at(4, 99)))), ON, change(), Lagging),
             ("before the revision", Some(report(Some(at(5, 8)))), ON, change(), Lagging),
             ("no state", Some(report(None)), ON, change(), Lagging),
@@ -207,7 +232,8 @@ mod tests {
         ];
         for (name, report, connected, touched, want) in rows {
             let target = Target { position: at(5, 9), touched };
-            let got = standing(report.as_ref(), connected, &target, |id| &*id.key != "r");
+            let history = Epoch { minted_ms: 6, random: 0 };
+            let got = standing(report.as_ref(), connected, &target, history, |id| &*id.key != "r");
             assert_eq!(got, want, "{name}");
         }
     }

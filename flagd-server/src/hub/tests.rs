@@ -15,6 +15,7 @@ use crate::store::log::{NewChange, Origin, Outcome, RosterEntry};
 use crate::store::memory::Memory;
 use crate::store::{Created, Store};
 
+mod behind;
 mod outage;
 
 /// Where a client says that it stands, made of where the log stands.
@@ -48,6 +49,7 @@ async fn append(log: &Log, key: &str, value: bool) -> Position {
         time_ms: 7,
         writes: vec![EntryWrite::set(EntryId::new(EntryKind::FLAG, key), definition.into_bytes())],
         answer: Vec::new(),
+        fingerprint: 0,
         source_base: None,
     };
     match log.append(&name(), &state, change).await.unwrap() {

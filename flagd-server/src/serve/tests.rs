@@ -62,7 +62,8 @@ impl Running {
         let log = self.hub.log();
         let state = log.load(&default()).await.unwrap();
         let origin = Origin { actor: "test".to_owned(), verb: "put".to_owned(), ..Origin::default() };
-        let change = NewChange { origin, time_ms: 7, writes, answer: Vec::new(), source_base: None };
+        let change =
+            NewChange { origin, time_ms: 7, writes, answer: Vec::new(), fingerprint: 0, source_base: None };
         match log.append(&default(), &state, change).await.unwrap() {
             Outcome::Recorded(_) => log.head(&default()).await.unwrap().unwrap(),
             Outcome::Lost => panic!("nobody else writes"),

@@ -146,7 +146,7 @@ pub async fn restore(
 fn old_store(path: &Path) -> Result<Option<Log>, BackupError> {
     match Redb::open(path, u64::MAX) {
         Ok(old) => Ok(Some(Log::new(std::sync::Arc::new(old)))),
-        Err(OpenError::NotAStore { .. } | OpenError::OtherFormat { .. }) => Ok(None),
+        Err(OpenError::NotAStore { .. } | OpenError::Empty(_) | OpenError::OtherFormat { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

@@ -205,7 +205,7 @@ impl Etcd {
             };
             if alarms.is_ok_and(is_full) {
                 return StoreError::Full(format!(
-                    "{place}: {why}; trim, compact and defragment etcd, then disarm its alarm"
+                    "{place}: {why}; compact and defragment etcd, then disarm its alarm"
                 ));
             }
         }

@@ -90,6 +90,8 @@ pub struct NewChange {
     /// The encoded answer to be given to whoever repeats the request; recorded when there is a request id. The
     /// revision is known before the append: head + 1.
     pub answer: Vec<u8>,
+    /// What was asked, so that its request id cannot stand for something else.
+    pub fingerprint: u128,
     /// `apply`: what the source has applied now.
     pub source_base: Option<BTreeMap<EntryId, Arc<[u8]>>>,
 }
@@ -110,6 +112,8 @@ pub struct FirstAnswer {
     pub revision: Revision,
     /// The encoded answer.
     pub answer: Vec<u8>,
+    /// What was asked; `None` when an older version recorded it.
+    pub fingerprint: Option<u128>,
 }
 
 /// A client that is expected to acknowledge, as it is remembered across restarts.
@@ -230,11 +234,11 @@ impl Log {
         let Some(expected_head) = self.head_if(environment, state.position()).await? else {
             return Ok(Outcome::Lost);
         };
-        let NewChange { origin, time_ms, writes, answer, source_base } = change;
+        let NewChange { origin, time_ms, writes, answer, fingerprint, source_base } = change;
         let delta = state.delta(writes);
         let mut records = Vec::new();
         if !origin.request_id.is_empty() {
-            records.push(records::request(&origin.request_id, delta.to, time_ms, answer));
+            records.push(records::request(&origin.request_id, delta.to, time_ms, answer, fingerprint));
         }
         if let Some(base) = &source_base {
             records.push(self.source_record(environment, &origin.source, delta.to, base).await?);

@@ -134,9 +134,6 @@ impl Store for Memory {
     }
 
     fn append<'a>(&'a self, environment: &'a EnvironmentName, append: Append) -> Answer<'a, Appended> {
-        if let Err(full) = self.check_space() {
-            return ready(Err(full));
-        }
         ready(self.with(environment, |environment| {
             let found = environment.head.borrow().clone();
             if found != append.expected_head {
@@ -209,12 +206,6 @@ impl Store for Memory {
         environment: &'a EnvironmentName,
         writes: Vec<RecordWrite>,
     ) -> Answer<'a, ()> {
-        // Removing must stay possible when the store is full.
-        if writes.iter().any(|write| write.value.is_some())
-            && let Err(full) = self.check_space()
-        {
-            return ready(Err(full));
-        }
         ready(self.with(environment, |environment| {
             environment.write(writes);
             Ok(())
@@ -274,14 +265,17 @@ mod tests {
     crate::store::contract::suite!(async { (Arc::new(Memory::new(1 << 30)) as Arc<dyn Store>, ()) });
 
     #[tokio::test]
-    async fn a_full_store_says_so_and_still_lets_records_go() {
+    async fn a_full_store_takes_no_more_blobs_and_still_a_record() {
         let store = Memory::new(10);
         let name = EnvironmentName::new("default").unwrap();
         store.create(&name, Bytes::from_static(b"0")).await.unwrap();
         store.put_blob(&name, Bytes::from_static(b"0123456789")).await.unwrap();
         assert!(matches!(store.put_blob(&name, Bytes::from_static(b"x")).await, Err(StoreError::Full(_))));
-        let removal = RecordWrite { kind: RecordKind::Meta, key: "a".to_owned(), value: None };
-        store.put_records(&name, vec![removal]).await.unwrap();
         assert_eq!(store.quota().await.unwrap().used_bytes, 10);
+        let value = Some(Bytes::from_static(b"1"));
+        store
+            .put_records(&name, vec![RecordWrite { kind: RecordKind::Meta, key: "a".to_owned(), value }])
+            .await
+            .unwrap();
     }
 }

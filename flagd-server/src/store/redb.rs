@@ -86,6 +86,8 @@ enum Done<T> {
 enum Failure {
     Ours(StoreError),
     Database(redb::Error),
+    /// While it was being committed: it may be in the file nevertheless.
+    Commit(redb::Error),
 }
 
 impl<E: Into<redb::Error>> From<E> for Failure {
@@ -184,6 +186,28 @@ impl Inner {
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<Done<T>, Failure>,
     ) -> Result<T, StoreError> {
+        self.attempt(work).map_err(|failure| self.explain(failure))
+    }
+
+    /// Writes, and tells of a full disk only when what was to be written is not in the file.
+    fn write_or_absent<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<Done<T>, Failure>,
+        is_absent: impl Fn(&ReadTransaction) -> Result<bool, Failure>,
+    ) -> Result<T, StoreError> {
+        self.attempt(work).map_err(|failure| match failure {
+            // The file has been opened anew since: what it shows now is what it will go on showing.
+            Failure::Commit(error) if is_full(&error) && matches!(self.read(is_absent), Ok(true)) => {
+                self.explain(Failure::Database(error))
+            }
+            other => self.explain(other),
+        })
+    }
+
+    fn attempt<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<Done<T>, Failure>,
+    ) -> Result<T, Failure> {
         self.on_handle(|handle| {
             let Handle::Writer(database) = handle else {
                 let why = format!("{} is open for reading only", self.path.display());
@@ -193,7 +217,7 @@ impl Inner {
             transaction.set_durability(Durability::Immediate)?;
             match work(&transaction)? {
                 Done::Commit(value) => {
-                    transaction.commit()?;
+                    transaction.commit().map_err(|error| Failure::Commit(error.into()))?;
                     Ok(value)
                 }
                 Done::Abort(value) => {
@@ -202,7 +226,6 @@ impl Inner {
                 }
             }
         })
-        .map_err(|failure| self.explain(failure))
     }
 
     fn on_handle<T>(&self, work: impl FnOnce(&Handle) -> Result<T, Failure>) -> Result<T, Failure> {
@@ -217,7 +240,7 @@ impl Inner {
             let closed = || Err(Failure::Database(redb::Error::DatabaseClosed));
             (slot.handle.as_ref().map_or_else(closed, work), slot.openings)
         };
-        if let Err(Failure::Database(error)) = &result
+        if let Err(Failure::Database(error) | Failure::Commit(error)) = &result
             && needs_reopening(error)
         {
             tracing::error!(file = %self.path.display(), %error, "the store failed; opening it anew");
@@ -245,13 +268,14 @@ impl Inner {
     fn explain(&self, failure: Failure) -> StoreError {
         let error = match failure {
             Failure::Ours(error) => return error,
+            Failure::Commit(error) => {
+                return StoreError::Unavailable(format!("{}: commit: {error}", self.path.display()));
+            }
             Failure::Database(error) => error,
         };
         let file = self.path.display();
         match error {
-            redb::Error::Io(io) if is_full(&io) => {
-                StoreError::Full(format!("no space left for {file}: {io}"))
-            }
+            full if is_full(&full) => StoreError::Full(format!("no space left for {file}: {full}")),
             redb::Error::Corrupted(why) => StoreError::Corrupt(format!("{file}: {why}")),
             redb::Error::ValueTooLarge(bytes) => StoreError::TooLarge { bytes, max_bytes: BLOB_MAX_BYTES },
             other => StoreError::Unavailable(format!("{file}: {other}")),
@@ -259,22 +283,19 @@ impl Inner {
     }
 
     fn quota(&self) -> Result<Quota, StoreError> {
-        let file = std::fs::metadata(&self.path);
-        let used_bytes =
-            file.map_err(|error| StoreError::Unavailable(format!("{}: {error}", self.path.display())))?;
-        Ok(Quota { used_bytes: used_bytes.len(), limit_bytes: self.limit_bytes })
+        let used_bytes = open::bytes_on_disk(&self.path)
+            .map_err(|error| StoreError::Unavailable(format!("{}: {error}", self.path.display())))?;
+        Ok(Quota { used_bytes, limit_bytes: self.limit_bytes })
     }
 
+    /// Only what makes a store grow asks this: a kill must get through while there is any room on the disk.
     fn check_space(&self) -> Result<(), StoreError> {
-        let quota = self.quota()?;
-        if quota.used_bytes < quota.limit_bytes {
+        let Quota { used_bytes, limit_bytes } = self.quota()?;
+        if used_bytes < limit_bytes {
             return Ok(());
         }
         let file = self.path.display();
-        Err(StoreError::Full(format!(
-            "{file} has {} bytes, its quota is {}",
-            quota.used_bytes, quota.limit_bytes
-        )))
+        Err(StoreError::Full(format!("{file} has {used_bytes} bytes, its quota is {limit_bytes}")))
     }
 
     fn subscribe(&self, environment: &EnvironmentName) -> watch::Receiver<u64> {
@@ -297,8 +318,7 @@ impl Inner {
     }
 
     fn append(&self, environment: &EnvironmentName, append: &Append) -> Result<Appended, StoreError> {
-        self.check_space()?;
-        let appended = self.write(|transaction| {
+        let work = |transaction: &WriteTransaction| {
             let name = environment.as_str();
             let mut heads = transaction.open_table(HEADS)?;
             let found = heads.get(name)?.map(|head| Bytes::copy_from_slice(head.value()));
@@ -314,6 +334,10 @@ impl Inner {
             }
             write_records(transaction, name, &append.records)?;
             Ok(Done::Commit(Appended::Recorded))
+        };
+        let appended = self.write_or_absent(work, |transaction| {
+            let heads = transaction.open_table(HEADS)?;
+            Ok(heads.get(environment.as_str())?.is_some_and(|head| *head.value() == *append.expected_head))
         });
         // Also after an error: the change may have landed, and a waiter that looks in vain looks again.
         self.announce(environment);
@@ -333,9 +357,9 @@ fn needs_reopening(error: &redb::Error) -> bool {
     )
 }
 
-fn is_full(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind;
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+fn is_full(error: &redb::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error, redb::Error::Io(io) if matches!(io.kind(), StorageFull | QuotaExceeded | FileTooLarge))
 }
 
 /// The number of a sort of records in the file.
@@ -497,11 +521,12 @@ impl Store for Redb {
                 return Ok(id);
             }
             inner.check_space()?;
-            inner.write(|transaction| {
+            let work = |transaction: &WriteTransaction| {
                 must_exist_to_write(transaction, &environment)?;
                 transaction.open_table(BLOBS)?.insert(key, &*bytes)?;
                 Ok(Done::Commit(id))
-            })
+            };
+            inner.write_or_absent(work, |transaction| Ok(transaction.open_table(BLOBS)?.get(key)?.is_none()))
         })
     }
 
@@ -523,10 +548,6 @@ impl Store for Redb {
     ) -> Answer<'a, ()> {
         let environment = environment.clone();
         self.run(move |inner| {
-            // Removing must stay possible when the store is full.
-            if writes.iter().any(|write| write.value.is_some()) {
-                inner.check_space()?;
-            }
             inner.write(|transaction| {
                 must_exist_to_write(transaction, &environment)?;
                 write_records(transaction, environment.as_str(), &writes)?;

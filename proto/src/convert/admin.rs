@@ -20,6 +20,7 @@ pub fn movement_to_wire(movement: Movement) -> admin::Movement {
         Movement::OnlyAdds => admin::Movement::OnlyAdds,
         Movement::OnlyRemoves => admin::Movement::OnlyRemoves,
         Movement::Moves => admin::Movement::Moves,
+        Movement::CallersDefault => admin::Movement::CallersDefault,
         Movement::Unknown => admin::Movement::Unknown,
     }
 }
@@ -78,6 +79,7 @@ pub fn consequence_to_wire(consequence: &Consequence) -> admin::Consequence {
         Direction::GoesOff => admin::Direction::GoesOff,
         Direction::ComesOn => admin::Direction::ComesOn,
         Direction::Stays => admin::Direction::Stays,
+        Direction::Depends => admin::Direction::Depends,
     };
     admin::Consequence {
         flag: consequence.flag.to_string(),

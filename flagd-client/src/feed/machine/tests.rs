@@ -212,6 +212,39 @@ fn the_hello_waits_for_the_disk_but_the_connection_does_not() {
 }
 
 #[test]
+fn a_server_that_is_faster_than_the_disk_is_greeted_all_the_same() {
+    let server = Server::new();
+    let fresh = || Story {
+        machine: Machine::new(Keeper::new(environment()), 1),
+        now_ms: 0,
+        done: vec![],
+        published: 0,
+    };
+    let mut story = fresh();
+    story.on(Event::Start);
+    assert_eq!(story.on(Event::Opened).words(), [""; 0]);
+    assert!(!story.machine.may_speak(), "the Hello is the first message");
+    assert_eq!(story.on(Event::Loaded(Box::default())).words(), ["hello", "catching up"]);
+    assert_eq!(story.hear(server.full()).words(), ["publish", "ack", "save", "current"]);
+
+    // A disk that hangs.
+    let mut story = fresh();
+    story.on(Event::Start).on(Event::Opened);
+    assert_eq!(story.sleep().words(), ["close", "waiting"]);
+    assert_eq!(story.sleep().words(), ["connect", "connecting", "hello"]);
+    assert_eq!(story.on(Event::Opened).words(), ["catching up"]);
+    // It answers in the end: what it knows is told too.
+    let loaded = Loaded { state: Some((server.state.clone(), BTreeMap::new())), ..Loaded::default() };
+    assert_eq!(story.on(Event::Loaded(Box::new(loaded))).words(), ["publish", "ack"]);
+
+    // Sent away before the Hello.
+    let mut story = fresh();
+    story.on(Event::Start).on(Event::Opened);
+    let go_away = Message::GoAway(GoAway { retry_after_ms: 1_000, why: "busy".into() });
+    assert_eq!(story.hear(go_away).words(), ["close", "waiting"]);
+}
+
+#[test]
 fn each_delta_is_one_swap_and_one_acknowledgement() {
     let mut server = Server::new();
     let mut story = Story::at(&server);
@@ -511,6 +544,63 @@ fn after_three_full_states_that_do_not_add_up_it_has_diverged_and_obeys_kills() 
     assert!(!story.machine.is_diverged());
     assert_eq!((story.revision(), story.machine.keeper().obeyed_kills().count()), (7, 0));
     assert_eq!(story.serves("a"), (Some(false), "Killed".into()), "the state holds the kill itself now");
+}
+
+#[test]
+fn a_diverged_client_lets_go_of_a_kill_only_when_it_is_known_to_be_lifted() {
+    type Later = fn(&mut Server, FullPart) -> Message;
+    let cases: [(&str, Later, &[&str]); 5] = [
+        (
+            "a part was lost",
+            |server, _| Message::Full(FullPart { entries: vec![], ..server.part(1, true) }),
+            &["a", "b"],
+        ),
+        (
+            "an entry cannot be read",
+            |server, _| {
+                let mut part = server.part(0, true);
+                part.entries = vec![Default::default()];
+                Message::Full(part)
+            },
+            &["a", "b"],
+        ),
+        ("of the past", |_, past| Message::Full(past), &["a", "b"]),
+        (
+            "lifted, all parts read",
+            |server, _| {
+                server.revive("a");
+                server.bad_full()
+            },
+            &["b"],
+        ),
+        (
+            "lifted, the digest is of a kind that we do not know",
+            |server, _| {
+                server.revive("a");
+                let mut part = server.part(0, true);
+                part.position.as_mut().unwrap().digest_algorithm = 2;
+                Message::Full(part)
+            },
+            &["b"],
+        ),
+    ];
+    for (name, later, want) in cases {
+        let mut server = Server::new();
+        let mut story = Story::at(&server);
+        let mut past = server.part(0, true);
+        past.position.as_mut().unwrap().digest = Digest(1).to_bytes().to_vec().into();
+        server.kill("a");
+        server.kill("b");
+        for _ in 0..BAD_FULLS_MAX {
+            story.hear(server.bad_full());
+        }
+        let message = later(&mut server, past);
+        story.hear(message);
+        assert!(story.machine.is_diverged(), "{name}");
+        let obeyed: Vec<&str> = story.machine.keeper().obeyed_kills().map(AsRef::as_ref).collect();
+        assert_eq!(obeyed, want, "{name}");
+        assert_eq!(story.serves("a").1 == "Killed", want.contains(&"a"), "{name}");
+    }
 }
 
 #[test]

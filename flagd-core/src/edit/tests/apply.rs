@@ -326,14 +326,24 @@ fn a_definition_that_is_not_in_the_file_is_left_alone() {
     world.apply("ci", &flags(r#""f": {}, "g": {}"#), Take::Ask).unwrap();
     let plan = world.apply("ci", &flags(r#""g": {}"#), Take::Ask).unwrap();
     assert_eq!(plan.writes, []);
-    assert_eq!(
-        told(&plan),
-        [
-            "Info: flag `f` is no longer in the file: it is left as it is, and no longer compared with this source"
-        ]
-    );
-    assert_eq!(plan.base.keys().map(ToString::to_string).collect::<Vec<_>>(), ["flag `g`"]);
-    assert_eq!(told(&world.apply("ci", &flags(r#""g": {}"#), Take::Ask).unwrap()), Vec::<String>::new());
+    let left = "Info: applied by this source earlier and not in this file: flag `f`; it is left as it is";
+    assert_eq!(told(&plan), [left]);
+    assert_eq!(plan.base.keys().map(ToString::to_string).collect::<Vec<_>>(), ["flag `f`", "flag `g`"]);
+    world.edit(&Edit::Archive(flag_key("f")));
+    let plan = world.apply("ci", &flags(r#""g": {}"#), Take::Ask).unwrap();
+    assert_eq!((told(&plan), plan.base.len()), (vec![], 2), "there is nothing to say of what is gone");
+}
+
+#[test]
+fn files_that_are_applied_one_by_one_do_not_forget_each_other() {
+    let (a, b) = (flags(r#""f": {"rollout": 10}"#), flags(r#""g": {"rollout": 10}"#));
+    let mut world = World::empty();
+    world.apply("ci", &a, Take::Ask).unwrap();
+    world.apply("ci", &b, Take::Ask).unwrap();
+    world.ramp("f 50%");
+    let plan = world.apply("ci", &a, Take::Ask).unwrap();
+    assert_eq!((plan.writes.len(), plan.drift.len()), (0, 1), "the file has not changed, so the ramp stays");
+    assert_eq!(world.otherwise("f"), "on 500000, off 500000");
 }
 
 #[test]
@@ -361,6 +371,11 @@ fn the_first_apply_to_live_flags_wants_to_be_told() {
     assert_eq!(
         error.to_string(),
         "2 fields differ from the environment, and this source has not applied them before; run it again with `--take file` or `--take live`"
+    );
+    let one = flags(r#""f": {"rollout": 20}"#);
+    assert_eq!(
+        world.apply("ci", &one, Take::Ask).unwrap_err().to_string(),
+        "1 field differs from the environment, and this source has not applied it before; run it again with `--take file` or `--take live`"
     );
     world.apply("ci", &file, Take::File).unwrap();
     assert_eq!(world.otherwise("f"), "on 200000, off 800000");

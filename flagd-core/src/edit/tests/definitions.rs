@@ -175,7 +175,11 @@ fn an_archived_flag_comes_back_byte_for_byte() {
     let id = EntryId::new(EntryKind::FLAG, "f");
     let was = world.text(&id);
     let plan = world.edit(&Edit::Archive(flag_key("f")));
-    assert_eq!(effects(&plan), ["f Unknown: callers get their own defaults; before: otherwise on 12.5 %"]);
+    assert_eq!(
+        effects(&plan),
+        ["f CallersDefault: everybody gets the caller's own default; before: otherwise on 12.5 %"]
+    );
+    assert_eq!(plan.movement(), Movement::CallersDefault);
     assert!(world.has(EntryKind::TOMBSTONE, "f") && !world.has(EntryKind::FLAG, "f"));
     assert_eq!(told(&world.edit(&Edit::Archive(flag_key("f")))), ["Info: `f` is archived already"]);
     assert_eq!(told(&world.plan(&kills(&["f", "f"])).unwrap_or_default()), Vec::<String>::new());

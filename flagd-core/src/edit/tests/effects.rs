@@ -238,3 +238,25 @@ fn a_flag_that_changes_with_what_it_requires_may_do_anything() {
         ]
     );
 }
+
+#[test]
+fn a_rule_with_another_name_moves_nobody() {
+    let split = |on: u32| format!(r#"{{"split": {{"on": {on}, "off": {}}}}}"#, 100 - on);
+    let one = |name: &str, on: u32| flag(&[rule(name, 1, &split(on))], "\"off\"");
+    // Not how shares are laid anew: whoever is drawn for "on" stays there all the same.
+    let lies = r#"{"split": [{"off": 80}, {"on": 20}]}"#;
+    let mut world = World::of(&flag(&[rule("a", 1, lies)], "\"off\""));
+    let was = world.flag("f").rules[0].serve.clone();
+    assert_eq!(effects(&world.put(&one("b", 20))), [r#"f Nothing: rule "a" is now called "b""#]);
+    assert_eq!(world.flag("f").rules[0].serve, was);
+    assert_eq!(
+        effects(&world.put(&one("c", 25))),
+        [
+            r#"f OnlyAdds: rule "b" is now called "c"; rule "c": on 20 % -> 25 %, only adds (5 % of its units)"#
+        ]
+    );
+    // Which of two became which cannot be told.
+    let two = |one: &str, other: &str| flag(&[rule(one, 1, "\"on\""), rule(other, 1, "\"off\"")], "\"off\"");
+    let mut world = World::of(&two("a", "b"));
+    assert_eq!(world.put(&two("c", "d")).movement(), Movement::Moves);
+}

@@ -109,6 +109,26 @@ fn of_several_flags_those_that_exist_are_killed() {
 }
 
 #[test]
+fn what_is_archived_is_called_archived() {
+    let mut world = World::file(&format!(r#"{{"flags": {{{FILE}}}, "segments": {{"staff": {{}}}}}}"#));
+    world.edit(&Edit::Archive(flag_key("theme")));
+    world.edit(&Edit::ArchiveSegment(segment_key("staff")));
+    for edit in [kills(&["theme"]), revives(&["theme"]), ramp("theme 5%"), Edit::Disable(flag_key("theme"))] {
+        assert_eq!(
+            world.plan(&edit).unwrap_err().to_string(),
+            "flag `theme` is archived: nobody is served it; `flagctl unarchive theme` brings it back"
+        );
+    }
+    let (segment, units, list) = (segment_key("staff"), vec!["u".to_owned()], SegmentList::Include);
+    assert_eq!(
+        world.plan(&Edit::SegmentAdd { segment, units, list }).unwrap_err().to_string(),
+        "segment `staff` is archived; `flagctl unarchive --segment staff` brings it back"
+    );
+    let plan = world.edit(&kills(&["theme", "payments"]));
+    assert_eq!(told(&plan)[0], "Missing: `theme` is archived: nobody is served it");
+}
+
+#[test]
 fn a_definition_that_nobody_understands_is_killed_all_the_same() {
     let cases: &[(&str, &str, Option<&str>, Option<serde_json::Value>)] = &[
         (

@@ -274,7 +274,6 @@ proptest! {
             let Some(plan) = attempt(&mut world, &edit) else { continue };
             let after = Snapshot::build(&world.state, &BTreeMap::new());
             for effect in &plan.effects {
-                // A flag that follows an untouched one's requirement is told by `consequences`, not here.
                 for context in contexts() {
                     let serve = |snapshot: &Snapshot| {
                         let variant = snapshot.evaluate(effect.flag.as_str(), &context, author().now).variant;
@@ -288,6 +287,23 @@ proptest! {
                         _ => true,
                     };
                     prop_assert!(holds, "{:?}: {} -> {} for {:?}", effect, was, is, context);
+                }
+            }
+            let about = |key: &str| plan.effects.iter().any(|effect| effect.flag.as_str() == key);
+            for key in KEYS.into_iter().filter(|key| !about(key)) {
+                let direction = plan.consequences.iter().find(|one| one.flag.as_str() == key).map(|one| one.direction);
+                for context in contexts() {
+                    let serve = |snapshot: &Snapshot| {
+                        snapshot.evaluate(key, &context, author().now).variant.unwrap_or("off").to_owned()
+                    };
+                    let (was, is) = (serve(&before), serve(&after));
+                    let holds = match direction {
+                        None | Some(Direction::Stays) => was == is,
+                        Some(Direction::ComesOn) => was == is || was == "off",
+                        Some(Direction::GoesOff) => was == is || is == "off",
+                        Some(Direction::Depends) => true,
+                    };
+                    prop_assert!(holds, "{} {:?}: {} -> {} for {:?} after {:?}", key, direction, was, is, context, edit);
                 }
             }
         }

@@ -170,12 +170,9 @@ fn a_path_is_a_name_first_and_then_a_way() {
         ("", None),
     ];
     for (path, want) in cases {
-        let found = match Path::of(path).find(&context) {
-            Some(Found::Attribute(attribute)) => Some(attribute.clone()),
-            Some(Found::Text(_)) | None => None,
-        };
+        let found = Path::of(path).find(&context).cloned();
         assert_eq!(found, *want, "{path}");
     }
-    assert!(matches!(Path::of("targetingKey").find(&context), Some(Found::Text("user"))));
+    assert_eq!(Path::of("targetingKey").find(&context), Some(&Attribute::String("user".into())));
     assert!(Path::of("targetingKey").find(&Context::anonymous()).is_none());
 }

@@ -64,7 +64,17 @@ fn any_serve() -> impl Strategy<Value = serde_json::Value> {
 
 fn any_flag() -> impl Strategy<Value = serde_json::Value> {
     let requires = prop::collection::vec((prop::sample::select(&KEYS[..]), any::<bool>()), 0..2);
-    let rules = prop::collection::vec((any_condition(), any_serve()), 0..3);
+    let mixed = || prop::collection::vec((any_condition(), any_serve()), 0..3);
+    // Rules that ask one attribute for texts are looked up together; whatever follows them is not.
+    let rung = prop_oneof![
+        4 => prop::sample::select(vec!["x", "y", "z", "1", "x.y"]).prop_map(|text| json!({"attribute": "p", "equals": text})),
+        1 => Just(json!({"attribute": "p", "in": ["y", "", "x"]})),
+    ];
+    let ladder = prop::collection::vec((rung, any_serve()), 3..7);
+    let rules = prop_oneof![
+        3 => mixed(),
+        1 => (ladder, mixed()).prop_map(|(ladder, rest)| ladder.into_iter().chain(rest).collect()),
+    ];
     (any::<bool>(), requires, rules, any_serve()).prop_map(|(is_enabled, requires, rules, otherwise)| {
         let requires: Vec<_> = requires
             .into_iter()

@@ -72,6 +72,7 @@ pub(super) fn report(state: Option<&ClientState>) -> Result<Report, String> {
         held_oldest_age_ms: state.held_oldest_age_ms,
         diverged: state.diverged,
         obeyed_kills: state.obeyed_kills.clone(),
+        refused_left_off: state.refused_left_off,
     })
 }
 
@@ -163,6 +164,7 @@ mod tests {
             held_oldest_age_ms: 50,
             diverged: true,
             obeyed_kills: vec!["k".to_owned()],
+            refused_left_off: 4,
         };
         let want = Report {
             position: Some(position()),
@@ -172,6 +174,7 @@ mod tests {
             held_oldest_age_ms: 50,
             diverged: true,
             obeyed_kills: vec!["k".to_owned()],
+            refused_left_off: 4,
         };
         assert_eq!(report(Some(&state)), Ok(want));
     }

@@ -3,6 +3,8 @@
 //! Each verb is one function from its arguments to an exit or a failure. A [`Session`] holds what they share:
 //! the servers, the environment, the actor and the printer.
 
+use std::time::Duration;
+
 use flagd_proto::admin::{EntryName, change_request::Operation};
 
 use crate::args::{Cli, EnvironmentVerb, GlobalArgs, SegmentVerb, Verb};
@@ -12,6 +14,7 @@ use crate::error::{Exit, Failure};
 use crate::file::Section;
 use crate::output::{Header, Printer};
 
+mod batch;
 mod change;
 mod document;
 mod edit;
@@ -20,6 +23,9 @@ mod offline;
 mod ramp;
 mod read;
 mod watch;
+
+/// After this long without an answer people are told that they wait.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// What all verbs that ask a server share.
 struct Session {
@@ -35,6 +41,7 @@ struct Session {
 pub(crate) async fn run(cli: Cli, printer: Printer) -> Exit {
     let offline = match &cli.verb {
         Verb::Check(args) => Some(offline::check(&printer, args)),
+        Verb::Evaluate(args) if !args.files.is_empty() => Some(batch::evaluate(args)),
         Verb::Schema => Some(offline::schema()),
         Verb::Completions(args) => Some(offline::completions(args)),
         _ => None,
@@ -139,7 +146,17 @@ impl Session {
         Rpc: Fn(Client, Req) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<tonic::Response<Resp>, tonic::Status>> + Send + 'static,
     {
-        self.servers.call(request, None, rpc).await
+        self.patiently(self.servers.call(request, None, rpc)).await
+    }
+
+    /// Waits for an answer, and says so when it takes long: silence looks like success or a hung terminal.
+    async fn patiently<T>(&self, call: impl Future<Output = T>) -> T {
+        let mut call = std::pin::pin!(call);
+        if let Ok(answer) = tokio::time::timeout(SILENCE_MAX, &mut call).await {
+            return answer;
+        }
+        self.printer.remark(&format!("no answer from {} yet, still asking", self.servers.first_name()));
+        call.await
     }
 }
 

@@ -43,12 +43,16 @@ pub(crate) fn decide(movement: Movement, audience: Audience, agreement: Agreemen
             Decision::Go
         }
         // A movement that a newer server tells in a word unknown here is treated like the worst that is known.
-        (Movement::Moves | Movement::Unknown | Movement::Unspecified, Agreement::Open, Audience::Person) => {
-            Decision::Ask
-        }
-        (Movement::Moves | Movement::Unknown | Movement::Unspecified, Agreement::Open, Audience::Script) => {
-            Decision::Refuse
-        }
+        (
+            Movement::Moves | Movement::CallersDefault | Movement::Unknown | Movement::Unspecified,
+            Agreement::Open,
+            Audience::Person,
+        ) => Decision::Ask,
+        (
+            Movement::Moves | Movement::CallersDefault | Movement::Unknown | Movement::Unspecified,
+            Agreement::Open,
+            Audience::Script,
+        ) => Decision::Refuse,
     }
 }
 

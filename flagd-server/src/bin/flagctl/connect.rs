@@ -252,6 +252,10 @@ pub(crate) fn detail_of(status: &Status) -> ErrorDetail {
 }
 
 fn server(address: &str) -> Result<Server, String> {
+    // Not repeated: there may be a password in it.
+    if address.contains('@') {
+        return Err("a server's address holds no user and no password; write http://127.0.0.1:8013".into());
+    }
     let uri = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
     let wrong = |why: &str| format!("`{address}` is no server's address: {why}; write http://127.0.0.1:8013");
     let Some(name) = uri.strip_prefix("http://") else {

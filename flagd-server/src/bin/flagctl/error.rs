@@ -61,6 +61,13 @@ pub(crate) enum Failure {
     Local(String),
     /// A file of definitions is wrong. Do: mend the listed places.
     Problems(Vec<FileProblem>),
+    /// The change was recorded, but its account could not be printed. Do: look at the history; do not run it again.
+    Untold {
+        /// What recorded it.
+        revision: u64,
+        /// Why it could not be printed.
+        why: String,
+    },
     /// The server said no. Do: as its detail says.
     Refused(Box<ErrorDetail>),
     /// What somebody wrote in an editor was not taken over. Do: as the text says; nothing is lost.
@@ -100,6 +107,7 @@ impl Failure {
             Failure::Local(_) | Failure::Problems(_) | Failure::Refused(_) | Failure::NotAgreed(_) => {
                 Exit::Refused
             }
+            Failure::Untold { .. } => Exit::Incomplete,
             Failure::NotReached(_) | Failure::OutcomeUnknown { .. } => Exit::Unknown,
             Failure::Kept { failure, .. } => failure.exit(),
         }
@@ -111,6 +119,7 @@ impl Failure {
             Failure::Usage(_) => "usage".into(),
             Failure::Local(_) => "local".into(),
             Failure::Problems(_) => "invalid".into(),
+            Failure::Untold { .. } => "untold".into(),
             Failure::Refused(detail) => error_code_word(detail.code()),
             Failure::Kept { failure, .. } => failure.code(),
             Failure::NotAgreed(_) => "notAgreed".into(),
@@ -194,6 +203,7 @@ mod tests {
             ("nobody said yes", Failure::NotAgreed(String::new()).exit(), 1),
             ("usage", Failure::Usage(String::new()).exit(), 2),
             ("incomplete", Exit::Incomplete, 3),
+            ("recorded and not told", Failure::Untold { revision: 1, why: String::new() }.exit(), 3),
             ("no server", Failure::NotReached(vec![]).exit(), 4),
             ("unknown", unknown.exit(), 4),
         ];

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use flagd_core::definition::position_of;
 use flagd_core::limits::FILE_MAX_BYTES;
 use flagd_core::problem::Problem;
 
@@ -266,6 +267,14 @@ impl Definitions {
         });
         let source = number.and_then(|(_, number)| self.sources.get(*number));
         FileProblem { file: source.map_or_else(String::new, |source| source.name.clone()), problem }
+    }
+
+    /// A problem that was found here, told with its file and its place in it.
+    pub(crate) fn place(&self, problem: Problem) -> FileProblem {
+        let mut found = self.locate(problem);
+        let source = self.sources.iter().find(|source| source.name == found.file);
+        found.problem.position = source.and_then(|source| position_of(&source.json, &found.problem.path));
+        found
     }
 
     /// The keys of the flags and of the segments.

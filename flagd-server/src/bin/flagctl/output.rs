@@ -5,7 +5,7 @@
 //! everything that belongs to the answer; progress and failures go to standard error.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
+use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -222,7 +222,9 @@ impl Printer {
     pub(crate) fn watch_event(&self, header: &Header, change: &HistoryChange) -> Result<(), Failure> {
         match self.format {
             OutputFormat::Table => out(&table::watch_line(change, &look(std::io::stdout().is_terminal()))),
-            OutputFormat::Json => out(&format!("{}\n", json::watch_event(header, change))),
+            OutputFormat::Json => {
+                out(&format!("{}\n", escaped(&json::watch_event(header, change).to_string())))
+            }
         }
     }
 
@@ -303,12 +305,30 @@ fn look(is_terminal: bool) -> Look {
 }
 
 fn pretty(value: &serde_json::Value) -> String {
-    format!("{value:#}\n")
+    escaped(&format!("{value:#}\n"))
+}
+
+/// JSON text in which nothing moves a cursor or turns the writing round; it means the same.
+pub(crate) fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c == '\n' || table::is_harmless(c) {
+            text.push(c);
+        } else {
+            let _ = write!(text, "\\u{:04x}", u32::from(c));
+        }
+    }
+    text
 }
 
 fn out(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    lines(|out| out.write_all(text.as_bytes()))
+}
+
+/// Prints what `write` writes, through a buffer. Whoever closes our output early has seen enough.
+pub(crate) fn lines(write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<(), Failure> {
+    let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
+    match write(&mut out).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Failure::Local(format!("cannot write the answer: {error}")))
         }

@@ -206,6 +206,15 @@ async fn without_a_look_at_the_request_ids_the_outcome_is_unknown() {
     assert!(matches!(error, ControlError::OutcomeUnknown { .. }), "{error:?}");
 }
 
+/// That there is no room now says nothing of the append before.
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_fills_after_an_unknown_append_leaves_it_unknown() {
+    let (world, faults) = world().await;
+    faults.lock().unwrap().extend([Fault::Dropped, Fault::Full, Fault::Full, Fault::Full, Fault::Full]);
+    let error = world.ask(kill(&["dark-mode"])).await.unwrap_err();
+    assert!(matches!(error, ControlError::OutcomeUnknown { .. }), "{error:?}");
+}
+
 #[tokio::test]
 async fn a_full_disk_is_a_refusal_and_nothing_else() {
     let (world, faults) = world().await;

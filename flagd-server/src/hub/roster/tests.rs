@@ -51,7 +51,12 @@ fn gone(unsaved: &Unsaved) -> Vec<u128> {
 }
 
 fn all(roster: &Roster, target: &Target, now_ms: u64) -> Standings {
-    judge(Merged { clients: roster.sightings(now_ms), unanswered: vec![] }, target, |_| true)
+    judge(
+        Merged { clients: roster.sightings(now_ms), unanswered: vec![] },
+        target,
+        target.position.epoch,
+        |_| true,
+    )
 }
 
 fn standings(roster: &Roster, revision: u64, now_ms: u64) -> Vec<(String, Standing)> {
@@ -242,4 +247,15 @@ fn news_tell_what_was_not_told() {
     assert_eq!(news(NOW), (vec![(1, true)], vec![]));
     roster.bye(seat);
     assert_eq!(news(NOW), (vec![], vec![1]));
+}
+
+#[test]
+fn what_the_store_said_before_a_goodbye_does_not_bring_the_client_back() {
+    let roster = Roster::default();
+    let (seat, _replaced, _) = admit(&roster, hello(1, 2, 9), NOW);
+    let read_before = vec![stored(1, 2, NOW)];
+    roster.bye(seat);
+    assert!(!roster.reconcile(&[], read_before, NOW));
+    assert_eq!(gone(&roster.take_unsaved().unwrap()), [1], "the store is told");
+    assert!(roster.reconcile(&[], vec![stored(1, 3, NOW)], NOW), "it came back, to another server");
 }

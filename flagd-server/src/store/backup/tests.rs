@@ -28,6 +28,7 @@ async fn append(
         source_base: Some(BTreeMap::from([(EntryId::new(EntryKind::FLAG, "a"), Arc::from(*b"base"))])),
         writes,
         answer: b"answer".to_vec(),
+        fingerprint: 7,
     };
     let Outcome::Recorded(delta) = log.append(environment, &state, new).await.unwrap() else {
         panic!("lost")

@@ -16,8 +16,19 @@ use crate::limits::{RECORDS_AT_ONCE_MAX, REQUEST_KEPT_MS};
 use crate::store::{RecordKind, RecordWrite, StoreError};
 
 /// The record that answers whoever repeats a request.
-pub(super) fn request(id: &str, revision: Revision, time_ms: u64, answer: Vec<u8>) -> RecordWrite {
-    let record = wire::RequestRecord { revision: revision.0, time_ms, answer: answer.into() };
+pub(super) fn request(
+    id: &str,
+    revision: Revision,
+    time_ms: u64,
+    answer: Vec<u8>,
+    fingerprint: u128,
+) -> RecordWrite {
+    let record = wire::RequestRecord {
+        revision: revision.0,
+        time_ms,
+        answer: answer.into(),
+        fingerprint: fingerprint.to_be_bytes().to_vec().into(),
+    };
     let value = Some(record.encode_to_vec().into());
     RecordWrite { kind: RecordKind::Request, key: id.to_owned(), value }
 }
@@ -48,7 +59,27 @@ impl Log {
         if is_expired(&record, now_ms) {
             return Ok(None);
         }
-        Ok(Some(FirstAnswer { revision: Revision(record.revision), answer: record.answer.to_vec() }))
+        Ok(Some(FirstAnswer {
+            revision: Revision(record.revision),
+            answer: record.answer.to_vec(),
+            fingerprint: record.fingerprint.as_ref().try_into().ok().map(u128::from_be_bytes),
+        }))
+    }
+
+    /// Remembers the answer to a request that changed nothing: whoever repeats it later must not change anything.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remember_answer(
+        &self,
+        environment: &EnvironmentName,
+        request_id: &str,
+        time_ms: u64,
+        first: FirstAnswer,
+    ) -> Result<(), StoreError> {
+        let fingerprint = first.fingerprint.unwrap_or_default();
+        let record = request(request_id, first.revision, time_ms, first.answer, fingerprint);
+        self.store.put_records(environment, vec![record]).await
     }
 
     /// Forgets answers that are older than a day. The log does so by itself about once an hour while it is written to.

@@ -31,7 +31,7 @@ fn set(key: &str, bytes: &str) -> EntryWrite {
 
 fn change(writes: Vec<EntryWrite>) -> NewChange {
     let origin = Origin { actor: "ada".to_owned(), verb: "put".to_owned(), ..Origin::default() };
-    NewChange { origin, time_ms: 2_000, writes, answer: Vec::new(), source_base: None }
+    NewChange { origin, time_ms: 2_000, writes, answer: Vec::new(), fingerprint: 7, source_base: None }
 }
 
 async fn append(log: &Log, state: &mut State, new: NewChange) -> Delta {
@@ -210,7 +210,8 @@ async fn a_request_gets_its_first_answer_for_a_day() {
     let made_ms = new.time_ms;
     append(&log, &mut state, new).await;
     let answer = log.first_answer(&name(), "r-1", made_ms + REQUEST_KEPT_MS).await.unwrap();
-    assert_eq!(answer, Some(FirstAnswer { revision: Revision(1), answer: b"done".to_vec() }));
+    let expected = FirstAnswer { revision: Revision(1), answer: b"done".to_vec(), fingerprint: Some(7) };
+    assert_eq!(answer, Some(expected));
     assert_eq!(log.first_answer(&name(), "r-2", made_ms).await.unwrap(), None);
     assert_eq!(log.housekeeping(made_ms + REQUEST_KEPT_MS).await.unwrap(), 0);
     assert_eq!(log.first_answer(&name(), "r-1", made_ms + REQUEST_KEPT_MS + 1).await.unwrap(), None);

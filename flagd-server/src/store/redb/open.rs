@@ -26,6 +26,9 @@ pub enum OpenError {
     /// There is no such file. Do: check the path.
     #[error("there is no store `{}`; check the path", .0.display())]
     Missing(PathBuf),
+    /// The file holds nothing. Do: check the path; a copy may have been cut off.
+    #[error("`{}` is empty; check the path, and where the file was copied from", .0.display())]
+    Empty(PathBuf),
     /// The file is not a store, or its bytes were damaged. Do: check the path, or restore a backup.
     #[error(
         "`{}` is not a flagd store, or it is damaged ({detail}); it was left as it is; check the path, or restore a \
@@ -112,8 +115,27 @@ pub(in crate::store) fn sync_folder(folder: &Path) -> std::io::Result<()> {
     std::fs::File::open(folder)?.sync_all()
 }
 
+/// What the file takes of the disk. The database makes its file twice as long when it needs a page more, and what was
+/// never written takes no space.
+#[cfg(unix)]
+pub(super) fn bytes_on_disk(path: &Path) -> std::io::Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    // Blocks are counted in 512 bytes, whatever the file system's own blocks are.
+    std::fs::metadata(path).map(|file| file.blocks().saturating_mul(512).min(file.len()))
+}
+
+/// What the file takes of the disk at most.
+#[cfg(not(unix))]
+pub(super) fn bytes_on_disk(path: &Path) -> std::io::Result<u64> {
+    std::fs::metadata(path).map(|file| file.len())
+}
+
 pub(super) fn open(path: &Path, opener: &Opener) -> Result<Handle, OpenError> {
-    let damaged = |detail: String| OpenError::NotAStore { path: path.to_owned(), detail };
+    let damaged = |detail: String| {
+        let detail = if begins_like_one(path) { detail } else { "it does not begin like one".to_owned() };
+        OpenError::NotAStore { path: path.to_owned(), detail }
+    };
+    let is_empty = std::fs::metadata(path).is_ok_and(|file| file.len() == 0);
     // A file whose pages were damaged behind the database's back can make the library panic instead of returning.
     let result = catch_unwind(AssertUnwindSafe(opener))
         .map_err(|_| damaged("its pages contradict each other".to_owned()))?;
@@ -121,6 +143,7 @@ pub(super) fn open(path: &Path, opener: &Opener) -> Result<Handle, OpenError> {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
             OpenError::InUse(path.to_owned())
         }
+        _ if is_empty => OpenError::Empty(path.to_owned()),
         DatabaseError::Storage(StorageError::Io(source)) => match source.kind() {
             std::io::ErrorKind::NotFound => OpenError::Missing(path.to_owned()),
             std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => {
@@ -132,12 +155,21 @@ pub(super) fn open(path: &Path, opener: &Opener) -> Result<Handle, OpenError> {
     })
 }
 
+/// Whether a file has the first bytes of every file of the database library. When it cannot be read, nothing speaks
+/// against it.
+fn begins_like_one(path: &Path) -> bool {
+    use std::io::Read as _;
+    let mut start = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(4).read_to_end(&mut start));
+    read.is_err() || start == b"redb"
+}
+
 /// Makes the tables of a new file, and refuses a file of another layout.
 pub(super) fn check_format(path: &Path, handle: &Handle) -> Result<(), OpenError> {
     let damaged = |detail: String| OpenError::NotAStore { path: path.to_owned(), detail };
     let found = match read_format(handle) {
         Ok(found) => found,
-        Err(Failure::Database(error)) => return Err(damaged(error.to_string())),
+        Err(Failure::Database(error) | Failure::Commit(error)) => return Err(damaged(error.to_string())),
         Err(Failure::Ours(error)) => return Err(damaged(error.to_string())),
     };
     match (found, handle) {
@@ -149,7 +181,7 @@ pub(super) fn check_format(path: &Path, handle: &Handle) -> Result<(), OpenError
             Err(Failure::Database(redb::Error::Io(source))) => {
                 Err(OpenError::Io { path: path.to_owned(), source })
             }
-            Err(Failure::Database(error)) => Err(damaged(error.to_string())),
+            Err(Failure::Database(error) | Failure::Commit(error)) => Err(damaged(error.to_string())),
             Err(Failure::Ours(error)) => Err(damaged(error.to_string())),
         },
     }

@@ -114,8 +114,14 @@ fn what_is_no_store_is_refused_and_left_alone() {
         std::fs::write(&place.path, bytes).unwrap();
         let error = Redb::create(&place.path, PLENTY).unwrap_err();
         assert!(matches!(error, OpenError::NotAStore { .. }), "{case}: {error:?}");
-        assert!(error.to_string().contains("flagd.redb"), "{case}: {error}");
+        let text = error.to_string();
+        assert!(text.contains("flagd.redb") && text.contains("does not begin like one"), "{case}: {text}");
         assert_eq!(&std::fs::read(&place.path).unwrap(), bytes, "{case}");
+    }
+    std::fs::write(&place.path, b"").unwrap();
+    for opened in [Redb::read_only(&place.path), Redb::open(&place.path, PLENTY)] {
+        let error = opened.unwrap_err();
+        assert!(error.to_string().contains("is empty"), "{error}");
     }
     let missing = place.path.with_extension("missing");
     assert!(matches!(Redb::open(&missing, PLENTY), Err(OpenError::Missing(_))));
@@ -167,19 +173,39 @@ async fn a_database_of_another_program_is_refused() {
 }
 
 #[tokio::test]
-async fn at_the_quota_writes_stop_and_reads_go_on() {
+async fn above_the_quota_blobs_and_environments_stop_and_appends_go_on() {
     let place = folder();
     let store = Redb::create(&place.path, PLENTY).unwrap();
     store.create(&name(), head(0)).await.unwrap();
     drop(store);
     let store = Redb::create(&place.path, 4_096).unwrap();
-    let refused = store.append(&name(), next(1)).await;
+    let refused = store.put_blob(&name(), Bytes::from_static(b"b")).await;
     assert!(matches!(&refused, Err(StoreError::Full(why)) if why.contains("quota")), "{refused:?}");
-    assert!(matches!(store.put_blob(&name(), Bytes::from_static(b"b")).await, Err(StoreError::Full(_))));
-    assert_eq!(store.head(&name()).await.unwrap(), Some(head(0)));
-    drop(store);
-    let store = Redb::create(&place.path, PLENTY).unwrap();
+    let other = EnvironmentName::new("other").unwrap();
+    assert!(matches!(store.create(&other, head(0)).await, Err(StoreError::Full(_))));
     assert_eq!(store.append(&name(), next(1)).await.unwrap(), Appended::Recorded);
+    assert_eq!(store.head(&name()).await.unwrap(), Some(head(1)));
+}
+
+/// The file grows by doubling; how full the store is must not.
+#[cfg(unix)]
+#[tokio::test]
+async fn what_the_file_has_in_reserve_is_not_in_use() {
+    let place = folder();
+    let store = Redb::create(&place.path, PLENTY).unwrap();
+    store.create(&name(), head(0)).await.unwrap();
+    let length = || std::fs::metadata(&place.path).unwrap().len();
+    let (mut before, mut revision) = (length(), 0);
+    // Until it has doubled from a length that makes its first pages small.
+    while before < 4_000_000 || length() < before * 3 / 2 {
+        before = length();
+        revision += 1;
+        let change = Some(Bytes::from(vec![7; 100_000]));
+        store.append(&name(), Append { change, ..next(revision) }).await.unwrap();
+    }
+    let used = store.quota().await.unwrap().used_bytes;
+    assert!(used >= revision * 100_000 / 2, "{used} bytes for {revision} changes");
+    assert!(used < length() * 3 / 4, "{used} bytes of {} are said to be in use", length());
 }
 
 /// A file on a disk that fails after a number of writes, until it is told to work again.
@@ -279,7 +305,7 @@ async fn a_disk_that_fails_at_any_write_loses_nothing_acknowledged() {
         let place = folder();
         let (store, faults) = on_failing_disk(&place.path, errno);
         store.create(&name(), head(0)).await.unwrap();
-        let (mut revision, mut failed) = (0, 0);
+        let (mut revision, mut failed, mut unknown_and_there) = (0, 0, 0);
         for writes_until_failure in 0..40 {
             faults.left.store(writes_until_failure % 14, Ordering::SeqCst);
             let appended = store.append(&name(), next(revision + 1)).await;
@@ -289,8 +315,11 @@ async fn a_disk_that_fails_at_any_write_loses_nothing_acknowledged() {
             assert!(happened || found == Some(head(revision)), "{found:?} after revision {revision}");
             match &appended {
                 Ok(_) => assert!(happened, "acknowledged and not there"),
-                Err(StoreError::Full(_)) => assert_eq!(errno, DISK_FULL),
-                Err(StoreError::Unavailable(_)) => assert_eq!(errno, INPUT_OUTPUT),
+                Err(StoreError::Full(_)) => {
+                    assert_eq!(errno, DISK_FULL);
+                    assert!(!happened, "`nothing was written`, and it is there");
+                }
+                Err(StoreError::Unavailable(_)) => unknown_and_there += u32::from(happened),
                 Err(other) => panic!("{other:?}"),
             }
             failed += u32::from(appended.is_err());
@@ -299,6 +328,7 @@ async fn a_disk_that_fails_at_any_write_loses_nothing_acknowledged() {
             assert_eq!(changes.len() as u64, revision);
         }
         assert!(failed > 10, "the disk failed only {failed} times");
+        assert!(unknown_and_there > 0, "no append failed after it had reached the file");
         assert_eq!(store.append(&name(), next(revision + 1)).await.unwrap(), Appended::Recorded);
     }
 }
@@ -311,6 +341,8 @@ async fn a_disk_that_stays_full_recovers_by_itself() {
     store.create(&name(), head(0)).await.unwrap();
     store.append(&name(), next(1)).await.unwrap();
     faults.left.store(0, Ordering::SeqCst);
+    // The file cannot be opened anew either, so nobody knows what became of the first one.
+    assert!(matches!(store.append(&name(), next(2)).await, Err(StoreError::Unavailable(_))));
     for _ in 0..3 {
         assert!(matches!(store.append(&name(), next(2)).await, Err(StoreError::Full(_))));
     }

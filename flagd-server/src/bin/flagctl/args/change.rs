@@ -93,8 +93,7 @@ pub(crate) struct CreateArgs {
 /// `edit`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Nothing that you have written is lost: when the definition is refused, or somebody else has
-changed the flag meanwhile, the text stays in a file that the message names.
+    after_help = "Nothing that you have written is lost: when the definition is refused, or somebody else has changed the flag meanwhile, the text stays in a file that the message names.
 
 Examples:
   flagctl edit new-checkout
@@ -138,9 +137,7 @@ pub(crate) enum ApplyTake {
 /// `apply`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "A definition in the file is whole; one that is not in the file is left alone. The server remembers what
-each source has applied last: a field that the file has not changed since then keeps its live value and is
-listed. A field that was changed on both sides is a conflict until --take says who wins.
+    after_help = "A definition in the file is whole; one that is not in the file is left alone. The server remembers what each source has applied last: a field that the file has not changed since then keeps its live value and is listed. A field that was changed on both sides is a conflict until --take says who wins.
 
 Examples:
   flagctl apply -f flags/ --source git --dry-run
@@ -237,8 +234,7 @@ pub(crate) struct RampArgs {
 /// `kill`.
 #[derive(Args, Debug)]
 #[command(
-    after_help = "It asks nothing. Of several flags those that exist are killed and the others named. A flag that is killed
-already is success. Ctrl-C ends the watching, not the kill. `flagctl revive FLAG` lifts it.
+    after_help = "It asks nothing. Of several flags those that exist are killed and the others named. A flag that is killed already is success. Ctrl-C ends the watching, not the kill. `flagctl revive FLAG` lifts it.
 
 Examples:
   flagctl kill new-checkout
@@ -289,7 +285,7 @@ pub(crate) struct RollbackArgs {
     #[arg(long = "segment", value_name = "SEGMENT")]
     pub segments: Vec<String>,
     /// The revision whose definitions come back; else those before the latest change.
-    #[arg(long, value_name = "REVISION")]
+    #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
     pub to: Option<u64>,
     /// How the change is recorded.
     #[command(flatten)]

@@ -158,10 +158,24 @@ pub(crate) struct ExplainArgs {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   flagctl evaluate -k user-1 -c country=DE       all flags
-  flagctl evaluate new-checkout -k user-1")]
+  flagctl evaluate new-checkout -k user-1
+  flagctl evaluate -f flags.json --flag new-checkout < contexts.jsonl
+
+With -f no server is asked: the definitions come from files, and each line of standard input is a context in JSON
+(or the one that is typed). One JSON line is printed for each context and flag, as {\"flag\": ..., \"value\": ...,
+\"variant\": ..., \"reason\": ...}.")]
 pub(crate) struct EvaluateArgs {
     /// The flag; else all.
     pub flag: Option<String>,
+    /// The flag; the same as naming it without an option.
+    #[arg(long = "flag", value_name = "KEY", conflicts_with = "flag")]
+    pub flag_option: Option<String>,
+    /// Evaluate these definitions instead of a server's: a file, a folder of files. May be repeated.
+    #[arg(long = "file", short = 'f', value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Add every step to each line.
+    #[arg(long, requires = "files")]
+    pub explain: bool,
     /// Who is asking.
     #[command(flatten)]
     pub context: ContextArgs,

@@ -49,6 +49,7 @@ fn what_makes_no_sense_is_refused_before_a_server_is_asked() {
         ("apply without a file", &["apply"]),
         ("--expect without a file", &["edit", "a", "--expect", "5"]),
         ("rollback of nothing", &["rollback"]),
+        ("rollback to before everything", &["rollback", "a", "--to", "0"]),
         ("segment add without a unit", &["segment", "add", "staff"]),
         ("a time that is none", &["history", "--since", "yesterday"]),
         ("a timeout that is none", &["kill", "a", "--timeout", "10"]),

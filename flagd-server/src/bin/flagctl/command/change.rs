@@ -7,8 +7,8 @@ use flagd_core::definition::Ppm;
 use flagd_core::entry::EntryKind;
 use flagd_proto::admin::change_request::Operation;
 use flagd_proto::admin::{
-    Apply, ChangeRequest, ChangeResponse, EntryName, ErrorCode, FlagName, FlagNames, Put, PutMode, Rollback,
-    SegmentUnits, Take, WaitRequest,
+    Apply, ChangeRequest, ChangeResponse, EntryName, ErrorCode, Expectation, FlagName, FlagNames, Put,
+    PutMode, Rollback, SegmentUnits, Take, WaitRequest,
 };
 use flagd_proto::stream::EntryId;
 
@@ -22,6 +22,9 @@ use crate::error::{Exit, Failure, Tried, exit_of_change, problem_from_wire};
 use crate::file::{self, Definitions};
 use crate::output::{Answer, Changed};
 use crate::wait::{self, Waited};
+
+/// How often to look anew when others keep changing the same.
+const LOOKS: u32 = 5;
 
 /// Whether and how long to wait for clients, and whose refusal of what counts.
 pub(super) struct Waiting {
@@ -83,24 +86,84 @@ pub(super) async fn send(
     };
     let rpc = |mut client: Client, request| async move { client.change(request).await };
     tokio::select! {
-        answered = session.servers.call(request, id.as_deref(), rpc) => answered,
+        answered = session.patiently(session.servers.call(request, id.as_deref(), rpc)) => answered,
         Ok(()) = tokio::signal::ctrl_c() => Err(interrupted),
     }
 }
 
-/// Sends a change that came from files, and tells problems at their places in them.
-pub(super) async fn send_file(
+/// Looks first, then sends the change with the revisions that the look saw.
+///
+/// `agree` is asked about what would happen; it ends the run, or says whether a person has decided. When somebody
+/// else was faster, it is looked at anew, except that what a person has agreed to is never replaced by something else.
+/// A request with an id of the caller's is sent whatever the look says: its first answer may be there already.
+pub(super) async fn send_as_seen(
     session: &Session,
-    request: ChangeRequest,
-    definitions: &Definitions,
+    record: &RecordArgs,
+    mut change: ChangeRequest,
+    agree: impl Fn(&Answered<ChangeResponse>) -> Result<Decided, Failure>,
 ) -> Result<Answered<ChangeResponse>, Failure> {
-    send(session, request).await.map_err(|failure| match failure {
+    let callers_id = record.request_id.is_some() && !record.dry_run;
+    for look in 1.. {
+        let mut preview = change.clone();
+        preview.dry_run = true;
+        preview.request_id.clear();
+        preview.expectations.clear();
+        let decided = match send(session, preview).await {
+            Ok(seen) if record.dry_run || seen.answer.touched.is_empty() && !callers_id => return Ok(seen),
+            Ok(seen) => {
+                change.expectations = expectations(&seen.answer);
+                if seen.answer.touched.is_empty() { Decided::ByNobody } else { agree(&seen)? }
+            }
+            Err(Failure::Refused(_)) if callers_id => {
+                change.expectations.clear();
+                Decided::ByNobody
+            }
+            Err(failure) => return Err(failure),
+        };
+        match send(session, change.clone()).await {
+            Err(failure) if decided == Decided::ByNobody && look < LOOKS && is_conflict(&failure) => {}
+            result => return result,
+        }
+    }
+    Err(Failure::Local("others keep changing the same; nothing was changed".into()))
+}
+
+/// Who has decided that a change is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decided {
+    /// Nothing needed to be decided.
+    ByNobody,
+    /// A person, who saw what would happen.
+    ByPerson,
+}
+
+fn is_conflict(failure: &Failure) -> bool {
+    matches!(failure, Failure::Refused(detail) if detail.code() == ErrorCode::Conflict && !detail.conflicts.is_empty())
+}
+
+fn expectations(preview: &ChangeResponse) -> Vec<Expectation> {
+    let seen = preview.touched.iter();
+    seen.map(|touched| Expectation { id: touched.id.clone(), revision: touched.previous_revision }).collect()
+}
+
+/// Tells problems of definitions at their places in the files that they came from.
+pub(super) fn located(definitions: &Definitions, failure: Failure) -> Failure {
+    match failure {
         Failure::Refused(detail) if detail.code() == ErrorCode::Invalid && !detail.problems.is_empty() => {
             let problems = detail.problems.iter().map(problem_from_wire);
             Failure::Problems(problems.map(|problem| definitions.locate(problem)).collect())
         }
         other => other,
-    })
+    }
+}
+
+/// Sends a change that came from files.
+pub(super) async fn send_file(
+    session: &Session,
+    request: ChangeRequest,
+    definitions: &Definitions,
+) -> Result<Answered<ChangeResponse>, Failure> {
+    send(session, request).await.map_err(|failure| located(definitions, failure))
 }
 
 /// Prints what a change did, waits for clients if asked to, and chooses the exit code.
@@ -112,26 +175,37 @@ pub(super) async fn finish(
     let header = session.header(&answered.answer.server, &answered.server);
     let response = answered.answer;
     let undo_suffix = session.environment_suffix();
+    let (recorded, revision) = (response.recorded, response.revision);
+    let told = |printed: Result<(), Failure>| printed.map_err(|failure| untold(recorded, revision, failure));
     let mut changed = Box::new(Changed { response, waited: None, undo_suffix });
     let Some(waiting) = waiting else {
         let exit = exit_of_change(&changed.response, None);
-        session.printer.answer(&header, &Answer::Change(changed))?;
+        told(session.printer.answer(&header, &Answer::Change(changed)))?;
         return Ok(exit);
     };
-    // For people what was done is told before the wait; for programs all is one document after it.
+    // For people what was done is told before the wait; for programs all is one document after it. Whoever cannot
+    // be told still gets the wait and its exit code: the change stands.
     let at_once = session.printer.format() == OutputFormat::Table;
-    if at_once {
-        session.printer.answer(&header, &Answer::Change(changed.clone()))?;
-    }
+    let begun =
+        if at_once { session.printer.answer(&header, &Answer::Change(changed.clone())) } else { Ok(()) };
     let waited = wait_for(session, &changed.response, waiting).await;
     let exit = exit_of_change(&changed.response, Some(waited.ending));
-    if at_once {
-        session.printer.wait_ended(&waited)?;
+    let ended = if at_once {
+        session.printer.wait_ended(&waited)
     } else {
         changed.waited = Some(waited);
-        session.printer.answer(&header, &Answer::Change(changed))?;
-    }
+        session.printer.answer(&header, &Answer::Change(changed))
+    };
+    told(begun.and(ended))?;
     Ok(exit)
+}
+
+/// That something cannot be printed must not look as if nothing had been changed.
+fn untold(recorded: bool, revision: u64, failure: Failure) -> Failure {
+    match failure {
+        Failure::Local(why) if recorded => Failure::Untold { revision, why },
+        other => other,
+    }
 }
 
 /// What is already as wanted is waited for, too: at the revision at which it was found.
@@ -148,6 +222,19 @@ async fn wait_for(session: &Session, response: &ChangeResponse, waiting: Waiting
         .await
 }
 
+/// For verbs that put something in place of whatever is there.
+async fn change_as_seen(
+    session: &Session,
+    record: &RecordArgs,
+    wait: &WaitArgs,
+    operation: Operation,
+) -> Result<Exit, Failure> {
+    let request = request(session, record, operation)?;
+    let answered = send_as_seen(session, record, request, |_| Ok(Decided::ByNobody)).await?;
+    finish(session, answered, Waiting::new(wait, record)).await
+}
+
+/// For verbs that read, change and write at the server: they need not state what was seen.
 async fn change(
     session: &Session,
     record: &RecordArgs,
@@ -167,7 +254,12 @@ pub(super) async fn put(
 ) -> Result<Exit, Failure> {
     let put = Put { file: definitions.json.clone().into(), mode: mode.into() };
     let request = request(session, record, Operation::Put(put))?;
-    let answered = send_file(session, request, definitions).await?;
+    let answered = match mode {
+        // Creating states by itself what it expects: that nothing is there.
+        PutMode::Create => send(session, request).await,
+        _ => send_as_seen(session, record, request, |_| Ok(Decided::ByNobody)).await,
+    };
+    let answered = answered.map_err(|failure| located(definitions, failure))?;
     finish(session, answered, Waiting::new(wait, record)).await
 }
 
@@ -234,7 +326,7 @@ pub(super) async fn revive(session: &Session, args: FlagsArgs) -> Result<Exit, F
 pub(super) async fn rollback(session: &Session, args: RollbackArgs) -> Result<Exit, Failure> {
     let rollback =
         Rollback { flags: args.flags, segments: args.segments, to_revision: args.to.unwrap_or_default() };
-    change(session, &args.record, &args.wait, Operation::Rollback(rollback)).await
+    change_as_seen(session, &args.record, &args.wait, Operation::Rollback(rollback)).await
 }
 
 pub(super) async fn units(
@@ -252,5 +344,17 @@ pub(super) async fn entry(
     operation: fn(EntryName) -> Operation,
 ) -> Result<Exit, Failure> {
     let name = entry_name(section(args.segment), &args.key);
-    change(session, &args.record, &args.wait, operation(name)).await
+    change_as_seen(session, &args.record, &args.wait, operation(name)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_recorded_is_not_called_refused_because_it_cannot_be_printed() {
+        let full = || Failure::Local("cannot write the answer: no space".into());
+        assert_eq!(untold(true, 57, full()).exit(), Exit::Incomplete);
+        assert_eq!(untold(false, 0, full()), full(), "nothing was recorded");
+    }
 }

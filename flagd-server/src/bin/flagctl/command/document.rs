@@ -9,6 +9,7 @@ use crate::args::{ExportArgs, GetArgs};
 use crate::connect::{Answered, Client, detail_of};
 use crate::error::{Exit, Failure, Tried};
 use crate::file::{self, Section, Tree};
+use crate::output;
 
 /// One definition; of now when the revision is 0.
 pub(super) async fn fetch(
@@ -31,7 +32,7 @@ pub(super) async fn get(session: &Session, args: &GetArgs) -> Result<Exit, Failu
     } else {
         let tree = file::one(section, &args.key, &response.definition)
             .map_err(|why| Failure::Local(format!("the server's definition cannot be read: {why}")))?;
-        if args.yaml { tree.to_yaml() } else { tree.to_pretty_json() }
+        if args.yaml { tree.to_yaml() } else { output::escaped(&tree.to_pretty_json()) }
     };
     let json = json!({
         "kind": if args.segment { "segment" } else { "flag" },
@@ -141,6 +142,6 @@ async fn collect(mut stream: Streaming<ExportPart>, address: &str) -> Result<Exp
         String::from_utf8(bytes).map_err(|_| Failure::Local("the server's export is no text".into()))?;
     let tree = Tree::parse(&exported.text)
         .map_err(|why| Failure::Local(format!("the server's export is no JSON: {why}")))?;
-    exported.text = tree.to_pretty_json();
+    exported.text = output::escaped(&tree.to_pretty_json());
     Ok(exported)
 }

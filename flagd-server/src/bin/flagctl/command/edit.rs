@@ -71,8 +71,15 @@ async fn in_editor(session: &Session, args: &EditArgs, key: &str) -> Result<Exit
     }
     let name = path.display().to_string();
     let definitions = file::from_text(&name, &edited).map_err(|failure| draft.kept(session, failure))?;
-    let exit =
-        replace(session, args, &definitions, seen).await.map_err(|failure| draft.kept(session, failure))?;
+    let exit = match replace(session, args, &definitions, seen).await {
+        Ok(exit) => exit,
+        // It stands; the draft has done its duty.
+        Err(failure @ Failure::Untold { .. }) => {
+            remove(&path);
+            return Err(failure);
+        }
+        Err(failure) => return Err(draft.kept(session, failure)),
+    };
     if args.record.dry_run {
         session.printer.remark(&format!("what you wrote is in {name}"));
     } else {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::CommandFactory as _;
-use flagd_core::check::{Definitions, check_references, warnings};
+use flagd_core::check::{Definitions, check_references, file_warnings};
 use flagd_core::definition::{FlagDefinition, ParsedFile, SegmentDefinition, parse_file};
 use flagd_core::key::{FlagKey, SegmentKey};
 
@@ -54,7 +54,7 @@ impl Definitions for Together {
 }
 
 /// References are followed only when the files are the whole and each of them can be read.
-fn check_files(files: &Files, partial: bool) -> Checked {
+pub(super) fn check_files(files: &Files, partial: bool) -> Checked {
     let mut checked = Checked { files: files.sources.len(), ..Checked::default() };
     let mut together = ParsedFile::default();
     for source in &files.sources {
@@ -70,15 +70,13 @@ fn check_files(files: &Files, partial: bool) -> Checked {
     }
     checked.flags = together.flags.len();
     checked.segments = together.segments.len();
-    for (key, flag) in &together.flags {
-        checked.warnings.extend(warnings(key, flag).into_iter().map(|problem| files.locate(problem)));
-    }
+    checked.warnings = file_warnings(&together).into_iter().map(|problem| files.place(problem)).collect();
     if checked.problems.is_empty() && !partial {
         let together = Together(together);
         let flags: BTreeMap<_, _> = together.0.flags.iter().collect();
         let segments: BTreeMap<_, _> = together.0.segments.iter().collect();
         let problems = check_references(&flags, &segments, &together);
-        checked.problems = problems.into_iter().map(|problem| files.locate(problem)).collect();
+        checked.problems = problems.into_iter().map(|problem| files.place(problem)).collect();
         checked.hint = (!checked.problems.is_empty()).then_some(
             "if the files are only a part of the environment, `--partial` does not follow references",
         );
@@ -109,6 +107,14 @@ mod tests {
         let text = "flags:\n  a: {requires: [{flag: b, serves: [on]}]}\n";
         assert_eq!(check_text(text, false).0.len(), 1);
         assert_eq!(check_text(text, true).0, Vec::<String>::new());
+    }
+
+    #[test]
+    fn problems_between_definitions_and_warnings_have_lines_too() {
+        let text = "flags:\n  a:\n    otherwise:\n      split: {on: 50, off: 50}\n      by: compnay\n  b:\n    requires:\n      - {flag: c, serves: [on]}\n";
+        let (problems, warnings) = check_text(text, false);
+        assert!(problems[0].starts_with("a.yaml:8:10: flags.b.requires[0].flag: "), "{problems:?}");
+        assert!(warnings[0].starts_with("a.yaml:5:7: flags.a.otherwise.by: nothing else"), "{warnings:?}");
     }
 
     #[test]

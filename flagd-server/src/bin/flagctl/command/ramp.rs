@@ -1,48 +1,29 @@
 //! `ramp`: look first, ask if users would pass between variants, then change exactly what was looked at.
 //!
-//! The change carries the revisions that the preview saw. When somebody else has changed the flag between the two
-//! and nobody was asked, it is looked at anew; what a person has agreed to is never replaced by something else.
+//! How looking and changing belong together is told at `change::send_as_seen`; this file knows when to ask.
 
 use flagd_proto::admin::change_request::Operation;
-use flagd_proto::admin::{ChangeResponse, ErrorCode, Expectation, Ramp, ramp::Place};
+use flagd_proto::admin::{Ramp, ramp::Place};
 
 use super::Session;
-use super::change::{Waiting, finish, request, send};
+use super::change::{Decided, Waiting, finish, request, send_as_seen};
 use crate::args::RampArgs;
 use crate::confirm::{self, Agreement, Decision};
 use crate::error::{Exit, Failure};
 use crate::output;
 
-/// How often to look anew when others keep changing the flag.
-const LOOKS: u32 = 5;
-
 pub(super) async fn ramp(session: &Session, args: &RampArgs) -> Result<Exit, Failure> {
-    let mut change = request(session, &args.record, Operation::Ramp(operation(args)))?;
-    for look in 1.. {
-        let mut preview = change.clone();
-        preview.dry_run = true;
-        preview.request_id.clear();
-        let answered = send(session, preview).await?;
-        let nothing_to_do = answered.answer.touched.is_empty();
-        if args.record.dry_run || nothing_to_do {
-            return finish(session, answered, Waiting::new(&args.wait, &args.record)).await;
+    let change = request(session, &args.record, Operation::Ramp(operation(args)))?;
+    let agreement = if args.yes { Agreement::Given } else { Agreement::Open };
+    let answered = send_as_seen(session, &args.record, change, |seen| {
+        let decision = confirm::decide(seen.answer.movement(), confirm::audience(), agreement);
+        if decision == Decision::Go {
+            return Ok(Decided::ByNobody);
         }
-        let agreement = if args.yes { Agreement::Given } else { Agreement::Open };
-        let decision = confirm::decide(answered.answer.movement(), confirm::audience(), agreement);
-        if decision != Decision::Go {
-            let header = session.header(&answered.answer.server, &answered.server);
-            output::preview(&header, &answered.answer);
-            agree(decision)?;
-        }
-        change.expectations = expectations(&answered.answer);
-        match send(session, change.clone()).await {
-            Err(Failure::Refused(detail))
-                if detail.code() == ErrorCode::Conflict && decision == Decision::Go && look < LOOKS => {}
-            Err(failure) => return Err(failure),
-            Ok(answered) => return finish(session, answered, Waiting::new(&args.wait, &args.record)).await,
-        }
-    }
-    Ok(Exit::Refused)
+        output::preview(&session.header(&seen.answer.server, &seen.server), &seen.answer);
+        agree(decision).map(|()| Decided::ByPerson)
+    });
+    finish(session, answered.await?, Waiting::new(&args.wait, &args.record)).await
 }
 
 fn agree(decision: Decision) -> Result<(), Failure> {
@@ -70,9 +51,4 @@ fn operation(args: &RampArgs) -> Ramp {
         place,
         from: args.from.clone().unwrap_or_default(),
     }
-}
-
-fn expectations(preview: &ChangeResponse) -> Vec<Expectation> {
-    let seen = preview.touched.iter();
-    seen.map(|touched| Expectation { id: touched.id.clone(), revision: touched.previous_revision }).collect()
 }

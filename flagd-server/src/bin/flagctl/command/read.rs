@@ -114,7 +114,7 @@ pub(super) async fn explain(session: &Session, args: ExplainArgs) -> Result<Exit
 
 pub(super) async fn evaluate(session: &Session, args: EvaluateArgs) -> Result<Exit, Failure> {
     let request = EvaluateRequest {
-        flag: args.flag.unwrap_or_default(),
+        flag: args.flag.or(args.flag_option).unwrap_or_default(),
         explain: false,
         ..question(session, &args.context)?
     };
@@ -141,6 +141,11 @@ fn question(session: &Session, args: &ContextArgs) -> Result<EvaluateRequest, Fa
     })
 }
 
+/// The moment that was typed, else this one.
+pub(super) fn moment_or_now(when: Option<When>) -> Result<u64, Failure> {
+    moment(when).map(|at_ms| if when.is_some() { at_ms } else { time::now_ms() })
+}
+
 /// 0 when none was typed.
 fn moment(when: Option<When>) -> Result<u64, Failure> {
     let Some(when) = when else { return Ok(0) };
@@ -148,7 +153,7 @@ fn moment(when: Option<When>) -> Result<u64, Failure> {
 }
 
 /// The JSON, then the key, then the attributes: the later one wins.
-fn context(args: &ContextArgs) -> Result<Value, String> {
+pub(super) fn context(args: &ContextArgs) -> Result<Value, String> {
     let mut members = match &args.context {
         None => Map::new(),
         Some(text) => match serde_json::from_str(text) {

@@ -24,8 +24,12 @@ pub(super) async fn watch(session: &Session, args: &WatchArgs) -> Result<Exit, F
 async fn follow(session: &Session, args: &WatchArgs) -> Result<Exit, Failure> {
     // A definite revision to start from closes the gap that "from now on" has after a reconnect.
     let (mut after, header) = start(session).await?;
-    after = args.after.unwrap_or(after);
     session.printer.watch_begins(&header)?;
+    after = match args.after {
+        // On the wire 0 means "from now on": the first change is read from the history.
+        Some(0) if after > 0 => first(session, &header).await?,
+        from => from.unwrap_or(after),
+    };
     let mut told = false;
     loop {
         let request = WatchRequest { environment: session.environment.clone(), after_revision: after };
@@ -54,6 +58,17 @@ async fn start(session: &Session) -> Result<(u64, Header), Failure> {
     let answered = session.ask(request, rpc).await?;
     let header = session.header(&answered.answer.server, &answered.server);
     Ok((answered.answer.position.map_or(0, |position| position.revision), header))
+}
+
+/// Prints the first change of all; its revision.
+async fn first(session: &Session, header: &Header) -> Result<u64, Failure> {
+    let environment = session.environment.clone();
+    let request = HistoryRequest { environment, limit: 1, before_revision: 2, ..HistoryRequest::default() };
+    let rpc = |mut client: Client, request| async move { client.history(request).await };
+    for change in session.ask(request, rpc).await?.answer.changes {
+        session.printer.watch_event(header, &change)?;
+    }
+    Ok(1)
 }
 
 /// Prints until the stream breaks off; the last revision that was printed.

@@ -150,11 +150,22 @@ fn addresses_are_checked_before_anybody_is_asked() {
         ("[::1]:8013", Some("[::1]:8013")),
         ("https://localhost:8013", None),
         ("localhost", None),
+        ("http://user:secret@localhost:8013", None),
+        ("user@localhost:8013", None),
         ("not an address", None),
         ("", None),
     ];
     for (address, want) in cases {
         let servers = Servers::new(&[address.to_owned()]);
         assert_eq!(servers.as_ref().ok().map(Servers::first_name), want, "{address}");
+    }
+}
+
+#[test]
+fn a_password_is_not_repeated() {
+    let addresses = ["http://user:secret@localhost:8013", "https://user:secret@localhost"];
+    for address in addresses {
+        let Err(Failure::Usage(why)) = Servers::new(&[address.to_owned()]) else { panic!("{address}") };
+        assert!(!why.contains("secret"), "{why}");
     }
 }

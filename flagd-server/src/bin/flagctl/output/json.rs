@@ -377,6 +377,9 @@ pub(crate) fn failure(header: Option<&Header>, failure: &Failure) -> Value {
 fn error(failure: &Failure) -> Value {
     let mut error = match failure {
         Failure::Usage(why) | Failure::Local(why) | Failure::NotAgreed(why) => json!({ "message": why }),
+        Failure::Untold { revision, why } => {
+            json!({ "message": format!("recorded, but {why}"), "recorded": true, "revision": revision })
+        }
         Failure::Problems(problems) => {
             json!({ "message": "the definitions are wrong", "problems": list(problems, file_problem) })
         }

@@ -530,3 +530,21 @@ fn colours_change_no_letter() {
         assert_eq!(strip(&table::answer(&answer, &color)), table::answer(&answer, &look()), "{name}");
     }
 }
+
+#[test]
+fn json_holds_nothing_that_a_terminal_obeys_and_means_the_same() {
+    let value = serde_json::json!({ "description": "a\u{202e}b\u{9b}c \u{e4}\n" });
+    let text = pretty(&value);
+    assert!(!text.contains(['\u{202e}', '\u{9b}']) && text.contains('\u{e4}'), "{text:?}");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+}
+
+#[test]
+fn of_many_kills_the_first_are_named_and_the_rest_counted() {
+    let killed_flags = (0..302).map(|n| format!("flag-{n:03}")).collect();
+    let environments = vec![EnvironmentStatus { killed_flags, ..EnvironmentStatus::default() }];
+    let status = StatusResponse { environments, ..StatusResponse::default() };
+    let text = table::answer(&Answer::Status(status), &look());
+    assert!(text.contains("302: flag-000, ") && text.contains("flag-019 and 282 more\n"), "{text}");
+    assert!(!text.contains("flag-020"), "{text}");
+}

@@ -111,6 +111,7 @@ fn movement(movement: Movement) -> Option<&'static str> {
         Movement::OnlyAdds => Some("only adds: users leave the off variant, none comes back"),
         Movement::OnlyRemoves => Some("only removes: users go back to the off variant, none leaves it"),
         Movement::Moves => Some("moves: users pass between variants"),
+        Movement::CallersDefault => Some("everybody gets the default in the caller's code"),
         Movement::Unknown => Some("conditions changed: who is affected depends on the users"),
     }
 }
@@ -118,7 +119,7 @@ fn movement(movement: Movement) -> Option<&'static str> {
 /// Whether a note says the same about the flag, and perhaps more.
 fn tells(note: &Note, one: &Consequence) -> bool {
     let rest = note.text.strip_prefix(&format!("`{}` ", one.flag));
-    rest.is_some_and(|rest| rest.starts_with("goes off") || rest.starts_with("comes on"))
+    rest.is_some_and(|rest| ["goes off", "comes on", "may change"].iter().any(|word| rest.starts_with(word)))
 }
 
 fn consequence(text: &mut String, one: &Consequence, look: &Look) {
@@ -126,7 +127,7 @@ fn consequence(text: &mut String, one: &Consequence, look: &Look) {
         Direction::GoesOff => ("goes off", Tone::Bad),
         Direction::ComesOn => ("comes on", Tone::Bad),
         Direction::Stays => ("stays as it is", Tone::Plain),
-        Direction::Unspecified => ("may change", Tone::Bad),
+        Direction::Depends | Direction::Unspecified => ("may change", Tone::Bad),
     };
     let (flag, because) = (clean(&one.flag), clean(&one.because));
     let _ = writeln!(text, "  {flag} {}: it requires {because}", paint(word, tone, look));
@@ -295,6 +296,9 @@ pub(crate) fn failure(failure: &Failure, look: &Look) -> String {
     match failure {
         Failure::Usage(why) | Failure::Local(why) | Failure::NotAgreed(why) => {
             format!("{error}: {}\n", clean_lines(why))
+        }
+        Failure::Untold { revision, why } => {
+            format!("{error}: recorded as revision {revision}, but {}\n", clean_lines(why))
         }
         Failure::Problems(problems) => {
             let mut text =

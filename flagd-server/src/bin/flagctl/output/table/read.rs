@@ -38,6 +38,17 @@ fn staleness(view_age_ms: u64, look: &Look) -> String {
     format!("{}\n", paint(&text, Tone::Bad, look))
 }
 
+/// Most kills that are named; the rest is counted.
+const KILLED_NAMED_MAX: usize = 20;
+
+fn named(keys: &[String]) -> String {
+    let names: Vec<String> = keys.iter().take(KILLED_NAMED_MAX).map(|key| clean(key)).collect();
+    match keys.len().saturating_sub(names.len()) {
+        0 => names.join(", "),
+        more => format!("{}: {} and {more} more", keys.len(), names.join(", ")),
+    }
+}
+
 pub(super) fn status(status: &StatusResponse, look: &Look) -> String {
     let (version, store) = (clean(&status.version), clean(&status.store));
     let (name, up) = (clean(&status.server), time::length(status.uptime_ms));
@@ -70,7 +81,7 @@ fn environment_status(text: &mut String, status: &EnvironmentStatus, look: &Look
     }
     let killed = match status.killed_flags.as_slice() {
         [] => "none".to_owned(),
-        keys => paint(&keys.iter().map(|key| clean(key)).collect::<Vec<_>>().join(", "), Tone::Bad, look),
+        keys => paint(&named(keys), Tone::Bad, look),
     };
     let _ = writeln!(text, "  killed: {killed}");
     let _ = writeln!(text, "  history: back to revision {}", status.oldest_revision);

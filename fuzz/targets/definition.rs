@@ -1,0 +1,8 @@
+//! What libFuzzer finds, at the door of the engine that `flagd-core/tests/bytes/mod.rs` calls `definition`.
+#![no_main]
+#![allow(dead_code, reason = "each target uses one of the doors")]
+
+#[path = "../../flagd-core/tests/bytes/mod.rs"]
+mod bytes;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| bytes::definition(input));

@@ -1,0 +1,52 @@
+//! Promise 8: no stampede, and a slow client slows nobody.
+
+use std::fmt::Write as _;
+
+use flagd_tests::{RawClient, World, eventually, user};
+
+const CROWD: usize = 60;
+
+#[tokio::test]
+async fn a_crowd_comes_back_by_itself_and_without_asking_for_everything() {
+    let mut world = World::with_flag("a").await;
+    let mut crowd = Vec::new();
+    for number in 0..CROWD {
+        crowd.push(world.connected_client(&format!("shop-{number}")).await);
+    }
+    world.kill_server().await;
+    eventually("all have noticed", async || crowd.iter().all(|client| client.status().staleness.is_stale()))
+        .await;
+    assert!(crowd.iter().all(|client| client.is_enabled("a", &user("u"))), "all go on");
+    world.start_server().await;
+    eventually("all are back", async || crowd.iter().all(|client| !client.status().staleness.is_stale()))
+        .await;
+    assert_eq!(world.metric("flagd_fulls_sent_total").await, 0, "nobody needed the whole state");
+    world.flagctl(["kill", "a"]).await.succeeds().says(&format!("applied by {CROWD} of {CROWD}")).done();
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_slows_nobody() {
+    let world = World::with_flag("a").await;
+    let shop = world.connected_client("shop").await;
+    let stuck = RawClient::connect(&world.url(), "stuck").await;
+    eventually("the stuck one is expected", async || world.flagctl(["clients"]).await.out.contains("stuck"))
+        .await;
+    // Far more than what fits into the buffers between the server and a client that does not read.
+    for number in 0..8 {
+        world.create(&big(number)).await;
+    }
+    let killed = world.flagctl(["kill", "a", "--timeout", "2s"]).await.exits(3);
+    killed.says("applied by 1 of 2").says("stuck").done();
+    assert!(!shop.is_enabled("a", &user("u")));
+    drop(stuck);
+}
+
+/// A definition of about 300 KB.
+fn big(number: usize) -> String {
+    let mut units = String::new();
+    for unit in 0..15_000 {
+        let comma = if unit == 0 { "" } else { "," };
+        write!(units, r#"{comma}"unit-{number}-{unit:08}""#).expect("a string takes all");
+    }
+    format!(r#"{{"segments": {{"big-{number}": {{"include": [{units}]}}}}}}"#)
+}

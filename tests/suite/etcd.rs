@@ -1,0 +1,149 @@
+//! Several servers on a real etcd: what `cluster` tells of a store in memory, where it could be another.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flagd_client::Connection;
+use flagd_proto::admin::change_request::Operation;
+use flagd_proto::admin::{ClientStanding, FlagName, FlagNames, Put, PutMode, WaitVerdict};
+use flagd_server::store::Store;
+use flagd_server::store::etcd::{Etcd, EtcdConfig};
+use flagd_tests::etcd::EtcdCluster;
+use flagd_tests::{Node, RawClient, eventually, user};
+
+const LONG: Duration = Duration::from_mins(1);
+
+fn store(etcd: &EtcdCluster) -> Arc<dyn Store> {
+    let url = format!("etcd://{}/flagd", etcd.endpoints().join(","));
+    Arc::new(Etcd::new(EtcdConfig::parse(&url).expect("a URL")))
+}
+
+fn create(flag: &str) -> Operation {
+    let file = format!(r#"{{"flags": {{"{flag}": {{"rollout": 100}}}}}}"#).into();
+    Operation::Put(Put { file, mode: PutMode::Create.into() })
+}
+
+fn disable(flag: &str) -> Operation {
+    Operation::Disable(FlagName { flag: flag.to_owned() })
+}
+
+fn kill(flag: &str) -> Operation {
+    Operation::Kill(FlagNames { flags: vec![flag.to_owned()] })
+}
+
+async fn two_servers(etcd: &EtcdCluster) -> (Node, Node) {
+    let a = Node::start("a", store(etcd)).await;
+    let b = Node::start("b", store(etcd)).await;
+    a.change(create("new-cart")).await;
+    (a, b)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_is_confirmed_across_servers_and_the_clients_of_a_dead_one_are_lost_until_they_move() {
+    let etcd = EtcdCluster::start(1);
+    let (a, mut b) = two_servers(&etcd).await;
+    let _here = a.client("here").await;
+    let moving = b.client_of_all(&[&a], "moving").await;
+    let killed = a.change(kill("new-cart")).await;
+    let waited = b.wait(killed.revision, LONG).await;
+    assert_eq!((waited.verdict(), waited.applied), (WaitVerdict::Confirmed, 2), "{waited:?}");
+
+    let mut staying = RawClient::connect(&b.url(), "staying").await;
+    staying.follow_to_head().await;
+    let remembered = store(&etcd);
+    let name = "default".parse().expect("a name");
+    eventually("the store remembers all three", async || {
+        let kind = flagd_server::store::RecordKind::Roster;
+        remembered.list_records(&name, kind).await.is_ok_and(|records| records.len() == 3)
+    })
+    .await;
+    b.kill();
+    let revived = a.change(Operation::Revive(FlagNames { flags: vec!["new-cart".into()] })).await;
+    let waited = a.wait(revived.revision, Duration::from_secs(2)).await;
+    assert_eq!(waited.verdict(), WaitVerdict::Unconfirmed, "{waited:?}");
+    assert!(waited.missing.iter().any(|c| c.name == "staying" && c.standing() == ClientStanding::Lost));
+    eventually("the client has moved", async || moving.is_enabled("new-cart", &user("u"))).await;
+    eventually("the dead server left the list by itself", async || {
+        remembered.announced().await.is_ok_and(|servers| servers.len() == 1)
+    })
+    .await;
+    eventually("only the one that did not turn up is missing", async || {
+        let waited = a.wait(revived.revision, Duration::ZERO).await;
+        let missing: Vec<_> = waited.missing.iter().map(|client| client.name.as_str()).collect();
+        missing == ["staying"] && waited.applied == 2
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_etcd_makes_the_servers_stale_and_nothing_else() {
+    let etcd = EtcdCluster::start(1);
+    let (a, b) = two_servers(&etcd).await;
+    let there = b.client("there").await;
+    etcd.freeze(0);
+    assert!(a.try_change(disable("new-cart")).await.is_err(), "nothing can be recorded");
+    let not_ready = async || b.http("/readyz").await.starts_with("HTTP/1.1 503");
+    eventually("readiness tells the truth", not_ready).await;
+    let age = async || b.http("/metrics").await.contains("flagd_store_up 0");
+    eventually("and so do the metrics", age).await;
+    let status = b.status().await;
+    assert!(status.view_age_ms > 0, "{status:?}");
+    let behind = async || matches!(there.status().connection, Connection::ServerBehind { .. });
+    eventually("and so does the client", behind).await;
+    assert!(there.is_enabled("new-cart", &user("u")), "evaluation goes on");
+    etcd.thaw(0);
+    eventually("it is ready again", async || b.http("/readyz").await.starts_with("HTTP/1.1 200")).await;
+    let changed = a.change(kill("new-cart")).await;
+    assert_eq!(b.wait(changed.revision, LONG).await.verdict(), WaitVerdict::Confirmed);
+    assert!(!there.is_enabled("new-cart", &user("u")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_prefix_is_not_filled_again() {
+    let etcd = EtcdCluster::start(1);
+    let (a, b) = two_servers(&etcd).await;
+    let there = b.client("there").await;
+    etcd.etcdctl_at(0, &["del", "--prefix", "/flagd/"]).expect("etcd deletes");
+    for node in [&a, &b] {
+        let alarmed = async || node.status().await.alarms.iter().any(|alarm| alarm.contains("lost the head"));
+        eventually("operators are told", alarmed).await;
+        let refused = node.try_change(disable("new-cart")).await.expect_err("nothing is written");
+        assert!(refused.message().contains("lost the head"), "{refused}");
+    }
+    let announced = store(&etcd);
+    let again = async || announced.announced().await.is_ok_and(|servers| servers.len() == 2);
+    eventually("the servers announce themselves again", again).await;
+    let _c = Node::start("c", store(&etcd)).await;
+    assert!(announced.environments().await.expect("etcd answers").is_empty(), "nothing was created");
+    assert!(there.is_enabled("new-cart", &user("u")), "they go on serving");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_backup_is_followed_by_a_younger_epoch_under_running_servers_and_clients() {
+    let mut etcd = EtcdCluster::start(1);
+    let (a, b) = two_servers(&etcd).await;
+    let (here, there) = (a.client("here").await, b.client_of_all(&[&a], "there").await);
+    let backup = etcd.folder().join("yesterday.db");
+    etcd.snapshot(0, &backup);
+    a.change(disable("new-cart")).await;
+    let last = a.change(create("new-search")).await;
+    assert_eq!(a.wait(last.revision, LONG).await.verdict(), WaitVerdict::Confirmed);
+    let epoch = here.status().epoch;
+    etcd.restore(&backup);
+    for client in [&here, &there] {
+        eventually("the client has the younger history", async || client.status().epoch > epoch).await;
+        assert!(client.is_enabled("new-cart", &user("u")), "as in the backup");
+    }
+    eventually("both agree", async || here.status().epoch == there.status().epoch).await;
+    let told = format!("revisions 2 to {} of epoch", last.revision);
+    for node in [&a, &b] {
+        let named = async || {
+            node.status().await.alarms.iter().any(|alarm| alarm.contains(&told) && alarm.contains("lost"))
+        };
+        eventually("operators are told what is lost", named).await;
+    }
+    let changed = a.change(kill("new-cart")).await;
+    let waited = b.wait(changed.revision, LONG).await;
+    assert_eq!((waited.verdict(), waited.applied), (WaitVerdict::Confirmed, 2), "{waited:?}");
+    assert!(!here.is_enabled("new-cart", &user("u")) && !there.is_enabled("new-cart", &user("u")));
+}
