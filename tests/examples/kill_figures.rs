@@ -60,9 +60,12 @@ async fn measure(servers: &Servers, operator: &mut Operator, number: usize, clie
     Figure { recorded, confirmed: began.elapsed(), acknowledged: Duration::from_micros(last.elapsed_us) }
 }
 
+/// A heading and what stands below it.
+type Column = (&'static str, fn(&Figure) -> Duration);
+
 fn print(title: &str, figures: &[Figure]) {
     println!("\n{title}, {} changes", figures.len());
-    let columns: [(&str, fn(&Figure) -> Duration); 3] = [
+    let columns: [Column; 3] = [
         ("sent to recorded", |figure| figure.recorded),
         ("sent to confirmed", |figure| figure.confirmed),
         ("recorded to last ack", |figure| figure.acknowledged),
