@@ -11,6 +11,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use flagd_core::key::EnvironmentName;
 use flagd_core::revision::{Epoch, Position, Revision};
@@ -66,14 +67,15 @@ pub(crate) struct Found {
 pub(crate) struct Disk {
     environment: EnvironmentName,
     folder: PathBuf,
-    /// Held as long as it is open.
-    lock: Option<File>,
+    /// Held as long as it is open. Looked at, never kept locked while something is written: a state that takes its
+    /// time must not keep the kills waiting.
+    lock: Mutex<Option<File>>,
 }
 
 impl Disk {
     /// The folder of an environment below `cache_dir`. Nothing is touched yet.
     pub(crate) fn new(cache_dir: &Path, environment: EnvironmentName) -> Disk {
-        Disk { folder: cache_dir.join(environment.as_str()), environment, lock: None }
+        Disk { folder: cache_dir.join(environment.as_str()), environment, lock: Mutex::default() }
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -105,8 +107,9 @@ impl Disk {
 
     /// Becomes the writer if nobody else is. Asked again before each write: the process that had the lock may
     /// have ended since.
-    pub(crate) fn role(&mut self) -> Result<Role, DiskError> {
-        if self.lock.is_some() {
+    pub(crate) fn role(&self) -> Result<Role, DiskError> {
+        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock.is_some() {
             return Ok(Role::Writer);
         }
         fs::create_dir_all(&self.folder).map_err(at(&self.folder))?;
@@ -116,7 +119,7 @@ impl Disk {
         let file = private(&mut options).open(&path).map_err(at(&path))?;
         match file.try_lock() {
             Ok(()) => {
-                self.lock = Some(file);
+                *lock = Some(file);
                 self.sweep_leftovers();
                 Ok(Role::Writer)
             }
@@ -126,7 +129,7 @@ impl Disk {
     }
 
     /// Writes a state down and removes the oldest beyond those that are kept. Only the writer writes.
-    pub(crate) fn save_state(&mut self, state: &SavedState) -> Result<Role, DiskError> {
+    pub(crate) fn save_state(&self, state: &SavedState) -> Result<Role, DiskError> {
         if self.role()? == Role::Reader {
             return Ok(Role::Reader);
         }
@@ -143,7 +146,7 @@ impl Disk {
     }
 
     /// Writes the kills down. Only the writer writes.
-    pub(crate) fn save_kills(&mut self, kills: &Kills) -> Result<Role, DiskError> {
+    pub(crate) fn save_kills(&self, kills: &Kills) -> Result<Role, DiskError> {
         if self.role()? == Role::Reader {
             return Ok(Role::Reader);
         }

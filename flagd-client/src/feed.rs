@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tonic::transport::Endpoint;
 
 mod backoff;
+mod disk_thread;
 mod keeper;
 mod machine;
 mod messages;

@@ -36,6 +36,7 @@ mod get;
 mod history;
 mod list;
 mod operation;
+mod patience;
 mod read;
 mod request;
 mod serves;
@@ -56,7 +57,7 @@ pub struct Control {
     server: String,
     started: Instant,
     /// One writer at a time per environment inside this process; kills do not queue here.
-    lanes: DashMap<EnvironmentName, Arc<tokio::sync::Mutex<()>>>,
+    lanes: DashMap<EnvironmentName, Arc<patience::Lane>>,
     recorded: changed::Recorded,
     changed: changed::ChangedBy,
 }

@@ -63,6 +63,11 @@ pub const DELTA_LOG_MAX_BYTES: usize = 16 * 1024 * 1024;
 pub const FULL_SENDS_MAX: usize = 32;
 /// How long an operator's read waits for the view to reach the head, at the most.
 pub const READ_WAIT_MAX: Duration = Duration::from_secs(3);
+/// How long a change waits for the store, over all that it asks of it: below the three seconds in which a write must
+/// have failed when the store is gone.
+pub const WRITE_PATIENCE: Duration = Duration::from_millis(2_800);
+/// How much longer a large change waits for each of the blobs that it is written in.
+pub const WRITE_PATIENCE_PER_BLOB: Duration = Duration::from_millis(200);
 /// Longest wait for confirmations that a caller may ask for.
 pub const WAIT_TIMEOUT_MAX: Duration = Duration::from_hours(1);
 /// How long the first answer to a request id is kept, in milliseconds.

@@ -74,16 +74,20 @@ pub fn binaries() -> &'static Path {
             .parent()
             .expect("tests/ lies in the workspace")
             .join("Cargo.toml");
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--workspace", "--bins", "--examples", "--manifest-path"])
-            .arg(manifest)
-            .stdin(Stdio::null())
-            .status()
-            .expect("cargo runs");
-        assert!(built.success(), "the programs under test do not build");
-        // The test binary lies in `<target>/<profile>/deps`.
+        // The test binary lies in `<target>/<profile>/deps`, an example's in `<target>/<profile>/examples`.
         let own = std::env::current_exe().expect("a test has a path");
-        own.ancestors().nth(2).expect("two folders up").to_path_buf()
+        let folder = own.ancestors().nth(2).expect("two folders up").to_path_buf();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--workspace", "--bins", "--manifest-path"]).arg(manifest);
+        if folder.ends_with("release") {
+            // A benchmark: it needs the programs only, and must not replace itself while it runs.
+            cargo.arg("--release");
+        } else {
+            cargo.arg("--examples");
+        }
+        let built = cargo.stdin(Stdio::null()).status().expect("cargo runs");
+        assert!(built.success(), "the programs under test do not build");
+        folder
     })
 }
 

@@ -16,6 +16,7 @@ mod forge;
 mod liar;
 pub mod proxy;
 mod raw;
+mod servers;
 mod world;
 
 pub use cluster::{Exchangeable, Node};
@@ -23,4 +24,5 @@ pub use command::{Output, binaries, example};
 pub use forge::forge;
 pub use liar::{Conversation, Liar};
 pub use raw::RawClient;
+pub use servers::{Crowd, Dice, Operator, Servers, Story, is_passing};
 pub use world::{World, connect, eventually, user};

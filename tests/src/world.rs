@@ -21,6 +21,8 @@ pub struct World {
     folder: TempDir,
     port: u16,
     server: Option<Child>,
+    /// Another store than the file in the folder.
+    elsewhere: Option<String>,
 }
 
 impl World {
@@ -31,11 +33,18 @@ impl World {
         world
     }
 
+    /// The same, on another store: what `--store` takes.
+    pub async fn start_on(store: String) -> World {
+        let mut world = World { elsewhere: Some(store), ..World::stopped() };
+        world.start_server().await;
+        world
+    }
+
     /// A world whose server was never started.
     #[must_use]
     pub fn stopped() -> World {
         let folder = tempfile::Builder::new().prefix("flagd-story-").tempdir().expect("a temporary folder");
-        World { folder, port: free_port(), server: None }
+        World { folder, port: free_port(), server: None, elsewhere: None }
     }
 
     /// A world with one flag: boolean, on for everybody.
@@ -81,7 +90,7 @@ impl World {
             .expect("a log");
         let server = Command::new(binaries().join("flagd"))
             .args(["--listen", &format!("127.0.0.1:{}", self.port), "--store"])
-            .arg(self.store())
+            .arg(self.elsewhere.as_ref().map_or_else(|| self.store().into_os_string(), Into::into))
             .env_remove("FLAGD_STORE")
             .env_remove("FLAGD_LISTEN")
             .stdin(Stdio::null())
@@ -293,7 +302,7 @@ pub fn user(key: &str) -> Context {
 }
 
 /// A port that was free a moment ago. The server must come back on the same one, so it cannot be 0.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
         .expect("loopback works")

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
+use flagd_tests::etcd::EtcdCluster;
 use flagd_tests::{World, eventually, example};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -27,7 +28,16 @@ fn session() -> Vec<String> {
 
 #[tokio::test]
 async fn the_session_works_word_for_word() {
-    let world = World::start().await;
+    type_it(World::start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_session_works_unchanged_on_etcd() {
+    let etcd = tokio::task::block_in_place(|| EtcdCluster::start(1));
+    type_it(World::start_on(format!("etcd://{}/readme", etcd.endpoints().join(","))).await).await;
+}
+
+async fn type_it(world: World) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace");
     let examples = world.folder().join("examples");
     fs::create_dir(&examples).expect("a folder");

@@ -49,7 +49,7 @@ fn revision_found(disk: &Disk) -> Option<u64> {
 #[test]
 fn what_is_written_is_read_back() {
     let folder = tempfile::tempdir().unwrap();
-    let mut disk = Disk::new(folder.path(), environment());
+    let disk = Disk::new(folder.path(), environment());
     assert_eq!(disk.save_state(&saved(1, 5)).unwrap(), Role::Writer);
     disk.save_kills(&kills(6)).unwrap();
     let found = Disk::new(folder.path(), environment()).load().unwrap();
@@ -68,7 +68,7 @@ fn an_absent_folder_is_no_error() {
 #[test]
 fn three_states_are_kept_and_the_youngest_history_wins() {
     let folder = tempfile::tempdir().unwrap();
-    let mut disk = Disk::new(folder.path(), environment());
+    let disk = Disk::new(folder.path(), environment());
     for (minted_ms, revision) in [(1, 8), (1, 9), (1, 10), (1, 100), (2, 3)] {
         disk.save_state(&saved(minted_ms, revision)).unwrap();
     }
@@ -100,7 +100,7 @@ fn a_file_that_does_not_verify_is_passed_over() {
     ];
     for (name, damage, want) in cases {
         let folder = tempfile::tempdir().unwrap();
-        let mut disk = Disk::new(folder.path(), environment());
+        let disk = Disk::new(folder.path(), environment());
         disk.save_state(&saved(1, 1)).unwrap();
         disk.save_state(&saved(1, 2)).unwrap();
         damage(&disk.folder().join(state_name(saved(1, 2).state.position())));
@@ -132,7 +132,7 @@ fn a_state_that_lies_about_its_digest_is_not_used() {
 #[test]
 fn damaged_kills_leave_the_state_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let mut disk = Disk::new(folder.path(), environment());
+    let disk = Disk::new(folder.path(), environment());
     disk.save_state(&saved(1, 1)).unwrap();
     disk.save_kills(&kills(1)).unwrap();
     edit(&disk.folder().join(KILLS_FILE), |bytes| bytes.truncate(30));
@@ -144,9 +144,9 @@ fn damaged_kills_leave_the_state_alone() {
 #[test]
 fn one_process_writes_others_read_and_the_lock_passes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let mut writer = Disk::new(folder.path(), environment());
+    let writer = Disk::new(folder.path(), environment());
     writer.save_state(&saved(1, 1)).unwrap();
-    let mut reader = Disk::new(folder.path(), environment());
+    let reader = Disk::new(folder.path(), environment());
     assert_eq!(revision_found(&reader), Some(1));
     assert_eq!(reader.save_state(&saved(1, 2)).unwrap(), Role::Reader);
     assert_eq!(reader.save_kills(&kills(2)).unwrap(), Role::Reader);
@@ -159,7 +159,7 @@ fn one_process_writes_others_read_and_the_lock_passes_on() {
 #[test]
 fn what_a_crash_left_behind_is_ignored_and_swept() {
     let folder = tempfile::tempdir().unwrap();
-    let mut disk = Disk::new(folder.path(), environment());
+    let disk = Disk::new(folder.path(), environment());
     fs::create_dir_all(disk.folder()).unwrap();
     let leftover = format!("{}.1-0{TEMPORARY_SUFFIX}", state_name(saved(9, 9).state.position()));
     fs::write(disk.folder().join(&leftover), b"half a st").unwrap();

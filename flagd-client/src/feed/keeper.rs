@@ -74,7 +74,8 @@ pub(crate) enum Outcome {
 struct Ahead {
     state: State,
     until: Revision,
-    touched: Vec<EntryId>,
+    /// Made change by change: what is refused, is refused with the change that it came with.
+    compiled: Option<Compiled>,
 }
 
 /// See the [module](self).
@@ -196,9 +197,9 @@ impl Keeper {
         self.ahead = None;
         if self.position() == Some(claim) {
             self.source = Source::Server;
-            return Outcome::InUse(None);
+            return Outcome::InUse(self.let_go());
         }
-        Outcome::InUse(Some(self.put_in_use(state, Touched::All)))
+        Outcome::InUse(Some(self.put_in_use(state, Touched::All, None)))
     }
 
     /// Takes one change.
@@ -234,17 +235,20 @@ impl Keeper {
             };
             return Outcome::Wrong { why, kills };
         }
-        match self.ahead.take() {
-            None => InUseNow(touched).compile(self),
-            Some(mut ahead) => {
-                ahead.touched.extend(touched);
-                if ahead.state.revision() < ahead.until {
-                    self.ahead = Some(ahead);
-                    return Outcome::Ahead;
-                }
-                self.state = Some(ahead.state);
-                InUseNow(ahead.touched).compile(self)
+        if let Some(ahead) = &mut self.ahead {
+            let before = ahead.compiled.as_ref().or(self.view.compiled.as_ref());
+            ahead.compiled = before.map(|before| before.derive(&ahead.state, Touched::Only(&touched)));
+            if ahead.state.revision() < ahead.until {
+                return Outcome::Ahead;
             }
+        }
+        let (state, made) = match self.ahead.take() {
+            Some(ahead) => (Some(ahead.state), ahead.compiled),
+            None => (self.state.take(), None),
+        };
+        match state {
+            Some(state) => Outcome::InUse(Some(self.put_in_use(state, Touched::Only(&touched), made))),
+            None => Outcome::Wrong { why: "revision", kills: None },
         }
     }
 
@@ -254,7 +258,7 @@ impl Keeper {
             None => Outcome::Wrong { why: "revision", kills: None },
             Some(state) if until <= state.revision() => Outcome::InUse(None),
             Some(state) => {
-                self.ahead = Some(Ahead { state: state.clone(), until, touched: Vec::new() });
+                self.ahead = Some(Ahead { state: state.clone(), until, compiled: None });
                 Outcome::Ahead
             }
         }
@@ -295,6 +299,18 @@ impl Keeper {
         Some(self.compile(Touched::All))
     }
 
+    /// A server has confirmed our state, so the kills beside it of that place or an earlier one are lifted. Gives a
+    /// view if evaluations must change.
+    pub(crate) fn let_go(&mut self) -> Option<Arc<View>> {
+        self.forget_superseded().then(|| self.compile(Touched::All))
+    }
+
+    /// Forgets the kills beside a state that holds all kills of that place itself; whether there were any.
+    fn forget_superseded(&mut self) -> bool {
+        let place = self.place();
+        self.obeyed.take_if(|obeyed| obeyed.place() <= place).is_some()
+    }
+
     /// The kills, if they are not those that were last written down.
     pub(crate) fn kills_to_write(&mut self) -> Option<Kills> {
         let mut all = self.state.as_ref().map(kills_of).unwrap_or_default();
@@ -329,7 +345,8 @@ impl Keeper {
         Kills { epoch, revision, by_flag: kills.collect() }
     }
 
-    fn put_in_use(&mut self, state: State, touched: Touched<'_>) -> Arc<View> {
+    /// With what was made of the state already, if so.
+    fn put_in_use(&mut self, state: State, touched: Touched<'_>, made: Option<Compiled>) -> Arc<View> {
         self.state = Some(state);
         let from_server = matches!(self.source, Source::Disk | Source::Server);
         if !from_server {
@@ -338,15 +355,17 @@ impl Keeper {
             self.bootstrap = None;
         }
         self.source = Source::Server;
-        let superseded = self.obeyed.as_ref().is_some_and(|obeyed| obeyed.place() <= self.place());
-        if superseded {
-            self.obeyed = None;
-        }
-        self.compile(touched)
+        self.forget_superseded();
+        self.compile_after(touched, made)
     }
 
     /// Makes the view of the state in use and of the kills beside it.
     fn compile(&mut self, touched: Touched<'_>) -> Arc<View> {
+        self.compile_after(touched, None)
+    }
+
+    /// [`Keeper::compile`] where something was made of the state itself already, without the kills beside it.
+    fn compile_after(&mut self, touched: Touched<'_>, made: Option<Compiled>) -> Arc<View> {
         let base = match (&self.state, &self.bootstrap) {
             (Some(state), _) | (None, Some(state)) => Cow::Borrowed(state),
             (None, None) => Cow::Owned(State::empty(self.environment.clone(), Epoch::default())),
@@ -356,24 +375,14 @@ impl Keeper {
         let plain = beside.is_empty() && self.view.obeyed_kills.is_empty();
         let evaluated = with_kills(base, self.obeyed.as_ref());
         let touched = if plain { touched } else { Touched::All };
-        let compiled = match &self.view.compiled {
-            Some(before) => before.derive(&evaluated, touched),
-            None => Compiled::build(&evaluated, &self.last_good),
+        let compiled = match (made, &self.view.compiled) {
+            (Some(made), _) if plain => made,
+            (Some(made), _) => made.derive(&evaluated, touched),
+            (None, Some(before)) => before.derive(&evaluated, touched),
+            (None, None) => Compiled::build(&evaluated, &self.last_good),
         };
         self.view = Arc::new(View::new(compiled, position, self.source, beside));
         Arc::clone(&self.view)
-    }
-}
-
-/// The entries that changed between the view and the state.
-struct InUseNow(Vec<EntryId>);
-
-impl InUseNow {
-    fn compile(self, keeper: &mut Keeper) -> Outcome {
-        match keeper.state.take() {
-            Some(state) => Outcome::InUse(Some(keeper.put_in_use(state, Touched::Only(&self.0)))),
-            None => Outcome::Wrong { why: "revision", kills: None },
-        }
     }
 }
 

@@ -255,7 +255,12 @@ impl Machine {
     }
 
     /// Everything that belongs to one stream is forgotten; what is in use stays.
-    fn leave(&mut self, todo: &mut Vec<Action>) {
+    fn leave(&mut self, moment: Moment, todo: &mut Vec<Action>) {
+        if let Phase::Open { since_ms, .. } = self.phase
+            && moment.now_ms.saturating_sub(since_ms) >= HEALTHY_MS
+        {
+            self.attempt = 0;
+        }
         self.full = None;
         self.delta = None;
         self.asking = Asking::No;
@@ -265,14 +270,10 @@ impl Machine {
     }
 
     fn ended(&mut self, why: String, moment: Moment, todo: &mut Vec<Action>) {
-        match self.phase {
-            Phase::Idle | Phase::Waiting { .. } => return,
-            Phase::Open { since_ms, .. } if moment.now_ms.saturating_sub(since_ms) >= HEALTHY_MS => {
-                self.attempt = 0;
-            }
-            Phase::Connecting { .. } | Phase::Open { .. } => {}
+        if matches!(self.phase, Phase::Idle | Phase::Waiting { .. }) {
+            return;
         }
-        self.leave(todo);
+        self.leave(moment, todo);
         // With several servers a round of them counts as one attempt.
         let round = self.attempt / u32::try_from(self.servers).unwrap_or(u32::MAX);
         let delay_ms = backoff::delay_ms(round, moment.random);
@@ -325,14 +326,15 @@ impl Machine {
             Some(Message::Heartbeat(heartbeat)) => self.heartbeat(&heartbeat, moment, todo),
             Some(Message::UpToDate(message)) => self.up_to_date(&message, moment, todo),
             Some(Message::GoAway(go_away)) => {
-                let after_ms = go_away.retry_after_ms.min(RETRY_AFTER_MAX_MS);
-                self.leave(todo);
+                // Nobody comes back at once, and not all together.
+                let after_ms = go_away.retry_after_ms.clamp(backoff::BASE_MS, RETRY_AFTER_MAX_MS);
+                self.leave(moment, todo);
                 let until_ms = moment.now_ms + backoff::spread_ms(after_ms, moment.random);
                 self.phase = Phase::Waiting { until_ms };
                 todo.push(Action::Tell(Link::Waiting(format!("sent away: {}", go_away.why))));
             }
             Some(Message::Refused(refused)) => {
-                self.leave(todo);
+                self.leave(moment, todo);
                 let until_ms = moment.now_ms + backoff::delay_ms(u32::MAX, moment.random);
                 self.phase = Phase::Waiting { until_ms };
                 todo.push(Action::Tell(Link::Refused(refused.message)));
@@ -445,8 +447,11 @@ impl Machine {
     fn confirmed(&mut self, todo: &mut Vec<Action>) {
         let was_diverged = self.diverged;
         self.mended();
+        let changed = self.keeper.let_go();
+        let news = was_diverged || changed.is_some();
+        self.publish(changed, todo);
         todo.push(Action::Tell(Link::Current));
-        if was_diverged {
+        if news {
             todo.push(Action::Acknowledge);
         }
     }

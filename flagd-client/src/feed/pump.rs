@@ -20,6 +20,7 @@ use tonic::Streaming;
 use tonic::transport::Endpoint;
 
 use super::backoff::Chance;
+use super::disk_thread::{self, DiskRead, Written};
 use super::keeper::{Keeper, Kills, Loaded};
 use super::machine::{Action, Event, Link, Machine, Moment};
 use super::messages::{self, Identity};
@@ -67,8 +68,6 @@ enum Farewell {
     Said,
 }
 
-type DiskRead = (Disk, Result<Found, DiskError>, Result<Role, DiskError>);
-
 /// See the [module](self).
 pub(crate) struct Pump {
     machine: Machine,
@@ -80,8 +79,10 @@ pub(crate) struct Pump {
     wire: Wire,
     outbox: Outbox,
     loading: Option<oneshot::Receiver<DiskRead>>,
+    /// A state is being written, on another thread.
+    saving: Option<oneshot::Receiver<Written>>,
     bootstrap: Option<flagd_core::state::State>,
-    disk: Option<Disk>,
+    disk: Option<Arc<Disk>>,
     save_at_ms: Option<u64>,
     saved_at_ms: Option<u64>,
     retired: Retired,
@@ -110,7 +111,8 @@ impl Pump {
             control,
             wire: Wire::Closed,
             outbox: Outbox::default(),
-            loading: disk.map(read_disk),
+            loading: disk.map(disk_thread::read),
+            saving: None,
             bootstrap,
             disk: None,
             save_at_ms: None,
@@ -138,25 +140,26 @@ impl Pump {
                 () = tokio::time::sleep_until(wake) => Turn::Due,
                 event = next_event(&mut self.wire) => Turn::Incoming(event),
                 () = writable(&self.outbox) => Turn::Writable,
-                read = disk_read(&mut self.loading) => Turn::Loaded(Box::new(read)),
+                read = disk_thread::answer(&mut self.loading) => Turn::Loaded(Box::new(read)),
+                written = disk_thread::answer(&mut self.saving) => Turn::Saved(written),
             };
             match turn {
                 Turn::Due => {}
                 Turn::Incoming(event) => self.incoming(event),
                 Turn::Writable => self.outbox.send_next(&self.machine, &self.identity, self.held),
                 Turn::Loaded(read) => self.loaded(*read),
+                Turn::Saved(written) => self.saved(written),
             }
             self.keep_house();
         }
-        if self.save_at_ms.is_some() {
-            self.save();
-        }
+        self.finish_saving().await;
     }
 
-    /// Gives it a disk that is not read first.
+    /// Gives it a disk that is not read first, and a state that is being written to it.
     #[cfg(test)]
-    pub(super) fn take_disk(&mut self, disk: Disk) {
-        self.disk = Some(disk);
+    pub(super) fn take_disk(&mut self, disk: Disk, saving: Option<oneshot::Receiver<Written>>) {
+        self.disk = Some(Arc::new(disk));
+        self.saving = saving;
     }
 
     fn now_ms(&self) -> u64 {
@@ -176,7 +179,7 @@ impl Pump {
             u64::try_from(after.as_millis()).unwrap_or(u64::MAX).saturating_add(1)
         });
         let sweep_ms = (!self.retired.is_empty()).then_some(self.sweep_at_ms);
-        let save_ms = self.save_at_ms.filter(|_| self.disk.is_some());
+        let save_ms = self.save_at_ms.filter(|_| self.may_save());
         let all = [self.machine.next_wake_ms(), save_ms, sweep_ms, waiters_ms, self.end_by_ms];
         // With nothing to wait for the loop still turns now and then.
         all.into_iter().flatten().min().unwrap_or(self.now_ms() + 60_000)
@@ -195,7 +198,7 @@ impl Pump {
         if !self.retired.is_empty() && now_ms >= self.sweep_at_ms {
             self.sweep(now_ms);
         }
-        if self.disk.is_some() && self.save_at_ms.is_some_and(|at_ms| now_ms >= at_ms) {
+        if self.may_save() && self.save_at_ms.is_some_and(|at_ms| now_ms >= at_ms) {
             self.save();
         }
         let now = std::time::Instant::now();
@@ -359,7 +362,7 @@ impl Pump {
     fn loaded(&mut self, (disk, found, role): DiskRead) {
         self.loading = None;
         let folder = disk.folder().to_owned();
-        self.disk = Some(disk);
+        self.disk = Some(Arc::new(disk));
         let found = found.unwrap_or_else(|error| {
             self.disk_failed(&error);
             Found::default()
@@ -378,7 +381,10 @@ impl Pump {
         let state = found.state.map(|saved| (saved.state, saved.last_good));
         let loaded = Loaded { state, kills: found.kills, bootstrap: self.bootstrap.take() };
         self.on(Event::Loaded(Box::new(loaded)));
-        self.write_kills();
+        if !self.write_kills() {
+            let retry_ms = self.now_ms() + SAVE_RETRY_MS;
+            self.save_at_ms.get_or_insert(retry_ms);
+        }
     }
 
     /// Writes the kills down if that is still to be done; whether nothing of it is left.
@@ -388,7 +394,7 @@ impl Pump {
 
     /// Whether the kills were written. A disk that fails does not keep them from being acknowledged.
     pub(super) fn write(&mut self, kills: &Kills) -> bool {
-        let saved = self.disk.as_mut().map(|disk| disk.save_kills(kills));
+        let saved = self.disk.as_ref().map(|disk| disk.save_kills(kills));
         let failed = matches!(saved, Some(Err(_)));
         self.shared.set_kills_unwritten(failed);
         if failed {
@@ -420,11 +426,41 @@ impl Pump {
             last_good: last_good.collect(),
             confirmed_at_ms: self.shared.confirmed_at_ms(),
         };
-        let answer = self.disk.as_mut().map(|disk| disk.save_state(&saved));
-        let now_ms = self.now_ms();
-        self.saved_at_ms = Some(now_ms);
-        if self.disk.is_some() && !self.disk_answered(answer) && self.end_by_ms.is_none() {
-            self.save_at_ms = Some(now_ms + SAVE_RETRY_MS);
+        self.saved_at_ms = Some(self.now_ms());
+        self.saving = self.disk.clone().map(|disk| disk_thread::write(disk, saved));
+    }
+
+    /// One state is written at a time: while it is, a newer one waits, and only the newest.
+    fn may_save(&self) -> bool {
+        self.disk.is_some() && self.saving.is_none()
+    }
+
+    fn saved(&mut self, written: Written) {
+        self.saving = None;
+        if !self.disk_answered(Some(written)) {
+            self.save_at_ms = Some(self.now_ms() + SAVE_RETRY_MS);
+        }
+    }
+
+    /// The end waits a moment for the disk, as it does for the server.
+    pub(super) async fn finish_saving(&mut self) {
+        let patience = Duration::from_millis(BYE_PATIENCE_MS);
+        let finish = async {
+            if self.saving.is_some() {
+                let written = disk_thread::answer(&mut self.saving).await;
+                self.saving = None;
+                self.disk_answered(Some(written));
+            }
+            if self.save_at_ms.is_some() {
+                self.save();
+                if self.saving.is_some() {
+                    let written = disk_thread::answer(&mut self.saving).await;
+                    self.disk_answered(Some(written));
+                }
+            }
+        };
+        if tokio::time::timeout(patience, finish).await.is_err() {
+            tracing::error!("the last state could not be written down in time");
         }
     }
 
@@ -494,6 +530,7 @@ enum Turn {
     Incoming(Incoming),
     Writable,
     Loaded(Box<DiskRead>),
+    Saved(Written),
 }
 
 /// What came from the stream.
@@ -528,28 +565,6 @@ async fn writable(outbox: &Outbox) {
         },
         _ => pending().await,
     }
-}
-
-async fn disk_read(loading: &mut Option<oneshot::Receiver<DiskRead>>) -> DiskRead {
-    match loading {
-        Some(receiver) => match receiver.await {
-            Ok(read) => read,
-            Err(_) => pending().await,
-        },
-        None => pending().await,
-    }
-}
-
-/// Reads the folder on a thread of its own, so that a slow disk does not keep us from the server.
-fn read_disk(mut disk: Disk) -> oneshot::Receiver<DiskRead> {
-    let (sender, receiver) = oneshot::channel();
-    std::thread::spawn(move || {
-        let found = disk.load();
-        let role = disk.role();
-        // Nobody listens when the feed has ended meanwhile.
-        let _ = sender.send((disk, found, role));
-    });
-    receiver
 }
 
 async fn open(

@@ -46,16 +46,10 @@ fn a_feed_that_panics_says_so() {
     }
 }
 
-/// Root may write everywhere, so a folder stands where the file of kills belongs.
-#[test]
-fn kills_that_cannot_be_written_are_told() {
-    let environment = flagd_core::key::EnvironmentName::new("default").unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let shared = shared();
-    let mut kills = Kills::default();
-    kills.by_flag.insert("a".into(), b"{}".as_slice().into());
+/// A pump that has not begun, inside a runtime.
+fn pump(shared: &Arc<Shared>) -> (tokio::runtime::Runtime, pump::Pump) {
     let setup = Setup {
-        environment: environment.clone(),
+        environment: environment(),
         identity: Identity {
             environment: "default".into(),
             instance: [1; 16],
@@ -68,15 +62,47 @@ fn kills_that_cannot_be_written_are_told() {
         bootstrap: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let _inside = runtime.enter();
-    let mut pump = pump::Pump::new(setup, Arc::clone(&shared), Arc::default());
-    pump.take_disk(Disk::new(folder.path(), environment));
+    let inside = runtime.enter();
+    let pump = pump::Pump::new(setup, Arc::clone(shared), Arc::default());
+    drop(inside);
+    (runtime, pump)
+}
+
+fn environment() -> flagd_core::key::EnvironmentName {
+    flagd_core::key::EnvironmentName::new("default").unwrap()
+}
+
+fn kills() -> Kills {
+    let mut kills = Kills::default();
+    kills.by_flag.insert("a".into(), b"{}".as_slice().into());
+    kills
+}
+
+#[test]
+fn a_state_that_hangs_in_the_disk_holds_up_neither_a_kill_nor_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let (runtime, mut pump) = pump(&shared());
+    let (_hangs, saving) = tokio::sync::oneshot::channel();
+    pump.take_disk(Disk::new(folder.path(), environment()), Some(saving));
+    assert!(pump.write(&kills()));
+    let found = Disk::new(folder.path(), environment()).load().unwrap();
+    assert_eq!(found.kills, Some(kills()));
+    runtime.block_on(pump.finish_saving());
+}
+
+/// Root may write everywhere, so a folder stands where the file of kills belongs.
+#[test]
+fn kills_that_cannot_be_written_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let shared = shared();
+    let (_runtime, mut pump) = pump(&shared);
+    pump.take_disk(Disk::new(folder.path(), environment()), None);
     let obstacle = folder.path().join("default/kills.flagd");
     std::fs::create_dir_all(obstacle.join("in the way")).unwrap();
-    assert!(!pump.write(&kills));
+    assert!(!pump.write(&kills()));
     let status = shared.status();
     assert!(status.kills_unwritten && status.counters.disk_errors == 1, "{status:?}");
     std::fs::remove_dir_all(&obstacle).unwrap();
-    assert!(pump.write(&kills));
+    assert!(pump.write(&kills()));
     assert!(!shared.status().kills_unwritten);
 }

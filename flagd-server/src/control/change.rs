@@ -20,6 +20,7 @@ use flagd_proto::{Message as _, convert};
 
 use super::answer::{self, Planned};
 use super::edit::{Wanted, touched};
+use super::patience::{Lane, Patience, out_of_time};
 use super::read::reaches;
 use super::request::{self, Levels, Recording, Wish};
 use super::{Control, ControlError, clients, operation};
@@ -34,6 +35,8 @@ const FAILURES_MAX: u32 = 4;
 const FAILURE_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause after a lost race.
 const LOST_PAUSE_MAX_US: u64 = 20_000;
+/// How long before the end the wait for the view is given up, so that its own error is the one that is told.
+const VIEW_MARGIN: Duration = Duration::from_millis(100);
 /// Most conflicts told at once.
 const CONFLICTS_MAX: usize = 20;
 
@@ -45,6 +48,14 @@ enum Attempt {
     Lost,
     /// The store failed in the middle of the append.
     Unknown(String),
+}
+
+/// What is known before a plan.
+enum Prepared {
+    /// The request has its answer already.
+    Answered(Box<ChangeResponse>),
+    /// The state to plan on, and what is wanted of it.
+    Ready(View, Box<Wanted>),
 }
 
 /// Whether an attempt looks its request id up.
@@ -62,7 +73,8 @@ impl Control {
     /// [`ControlError`]; nothing was changed then, except for [`ControlError::OutcomeUnknown`], which says so.
     pub async fn change(&self, request: ChangeRequest) -> Result<ChangeResponse, ControlError> {
         let mut wish = request::check(request)?;
-        let environment = self.environment(&wish.environment).await?;
+        let mut patience = Patience::new();
+        let environment = patience.ask(self.environment(&wish.environment)).await?;
         let mut look_up = LookUp::Yes;
         if wish.request_id.is_empty() {
             wish.request_id = random_id()?;
@@ -74,11 +86,19 @@ impl Control {
         let wish = Arc::new(wish);
         // Before anything else, so that a retry is answered also where nothing could be changed now.
         if look_up == LookUp::Yes
-            && let Some(answer) = self.first_answer(&wish).await?
+            && let Some(answer) = patience.ask(self.first_answer(&wish)).await?
         {
             return Ok(self.seen(&environment, answer).await);
         }
-        let answer = self.attempts(&environment, &wish, look_up).await?;
+        let answer = if wish.operation.is_kill() {
+            self.attempts(&environment, &wish, look_up, patience).await?
+        } else {
+            let lane = self.lane(&wish);
+            let _turn = lane.turn().await?;
+            let answer = self.attempts(&environment, &wish, look_up, patience).await;
+            lane.ended(&answer);
+            answer?
+        };
         Ok(self.seen(&environment, answer).await)
     }
 
@@ -97,11 +117,11 @@ impl Control {
         environment: &Arc<Environment>,
         wish: &Arc<Wish>,
         mut look_up: LookUp,
+        mut patience: Patience,
     ) -> Result<ChangeResponse, ControlError> {
-        let _turn = if wish.operation.is_kill() { None } else { Some(self.lane(wish).lock_owned().await) };
         let mut failures = 0;
         for attempt in 1..=limits::APPEND_ATTEMPTS_MAX {
-            let why = match self.attempt(environment, wish, look_up).await {
+            let why = match self.attempt(environment, wish, look_up, &mut patience).await {
                 Ok(Attempt::Answered(answer)) => return Ok(*answer),
                 Ok(Attempt::Lost) => {
                     pause_after_lost(attempt).await;
@@ -114,10 +134,10 @@ impl Control {
             failures += 1;
             look_up = LookUp::Yes;
             tracing::warn!(environment = %wish.environment, request_id = %wish.request_id, why, "an append had no clear end");
-            if failures > FAILURES_MAX {
+            if failures > FAILURES_MAX || patience.left().is_zero() {
                 return Err(ControlError::OutcomeUnknown { request_id: wish.request_id.clone(), why });
             }
-            tokio::time::sleep(FAILURE_PAUSE * (1 << failures)).await;
+            patience.wait(tokio::time::sleep(FAILURE_PAUSE * (1 << failures))).await;
         }
         Err(ControlError::Unavailable(format!(
             "`{}` changes so fast that this change lost the race {} times; nothing was changed, try again",
@@ -131,19 +151,16 @@ impl Control {
         environment: &Arc<Environment>,
         wish: &Arc<Wish>,
         look_up: LookUp,
+        patience: &mut Patience,
     ) -> Result<Attempt, ControlError> {
-        let view = self.view_at_head(environment).await?;
-        // After the view: what it shows was recorded before this look.
-        if look_up == LookUp::Yes
-            && let Some(answer) = self.first_answer(wish).await?
-        {
-            return Ok(Attempt::Answered(Box::new(answer)));
-        }
-        self.check_expectations(wish, &view).await?;
-        let wanted = self.wanted(wish, &view.state).await?;
-        let planned = self.plan(wish, &view, wanted).await?;
+        let longest = patience.left();
+        let (view, wanted) = match patience.ask(self.prepare(environment, wish, look_up, longest)).await? {
+            Prepared::Answered(answer) => return Ok(Attempt::Answered(answer)),
+            Prepared::Ready(view, wanted) => (view, wanted),
+        };
+        let planned = self.plan(wish, &view, *wanted).await?;
         if wish.recording == Recording::Record {
-            self.check_quota(wish).await?;
+            patience.ask(self.check_quota(wish)).await?;
         }
         self.check_levels(environment, wish, &planned).await?;
         if wish.recording == Recording::DryRun {
@@ -152,31 +169,56 @@ impl Control {
         if planned.is_nothing() {
             // All of it was live already; the next `apply` of this source must know that.
             if let Some(base) = planned.news_of_source() {
-                let revision = view.state.revision();
-                self.hub
-                    .log()
-                    .remember_source(&wish.environment, wish.operation.source(), revision, base)
-                    .await?;
+                let (source, revision) = (wish.operation.source(), view.state.revision());
+                let log = self.hub.log();
+                let remembered = log.remember_source(&wish.environment, source, revision, base);
+                patience.wait(remembered).await.unwrap_or_else(|| Err(out_of_time()))?;
             }
             let answer = planned.unrecorded();
             if look_up == LookUp::Yes {
-                self.remember(wish, &answer).await?;
+                self.remember(wish, &answer, patience).await?;
             }
             return Ok(Attempt::Answered(Box::new(answer)));
         }
-        self.append(wish, &view, planned).await
+        self.append(wish, &view, planned, patience).await
+    }
+
+    /// Everything that is asked of the store before it can be planned; waits for the view `longest`.
+    async fn prepare(
+        &self,
+        environment: &Environment,
+        wish: &Arc<Wish>,
+        look_up: LookUp,
+        longest: Duration,
+    ) -> Result<Prepared, ControlError> {
+        let view = self.view_at_head(environment, longest.saturating_sub(VIEW_MARGIN)).await?;
+        // After the view: what it shows was recorded before this look.
+        if look_up == LookUp::Yes
+            && let Some(answer) = self.first_answer(wish).await?
+        {
+            return Ok(Prepared::Answered(Box::new(answer)));
+        }
+        self.check_expectations(wish, &view).await?;
+        let wanted = self.wanted(wish, &view.state).await?;
+        Ok(Prepared::Ready(view, Box::new(wanted)))
     }
 
     /// Keeps the answer that there was nothing to change: a late retry must not undo what others did since.
-    async fn remember(&self, wish: &Wish, answer: &ChangeResponse) -> Result<(), ControlError> {
+    async fn remember(
+        &self,
+        wish: &Wish,
+        answer: &ChangeResponse,
+        patience: &mut Patience,
+    ) -> Result<(), ControlError> {
         let first = FirstAnswer {
             revision: Revision(answer.revision),
             answer: answer.encode_to_vec(),
             fingerprint: Some(wish.fingerprint),
         };
         let now_ms = self.hub.clock().now_ms();
-        let kept = self.hub.log().remember_answer(&wish.environment, &wish.request_id, now_ms, first).await;
-        match kept {
+        let log = self.hub.log();
+        let kept = log.remember_answer(&wish.environment, &wish.request_id, now_ms, first);
+        match patience.wait(kept).await.unwrap_or_else(|| Err(out_of_time())) {
             // Who repeats a kill wants it killed: the answer is right with and without the record.
             Err(error) if wish.operation.is_urgent() => {
                 tracing::warn!(request_id = %wish.request_id, %error, "an answer could not be kept");
@@ -186,8 +228,16 @@ impl Control {
         }
     }
 
-    async fn append(&self, wish: &Arc<Wish>, view: &View, planned: Planned) -> Result<Attempt, ControlError> {
+    async fn append(
+        &self,
+        wish: &Arc<Wish>,
+        view: &View,
+        planned: Planned,
+        patience: &mut Patience,
+    ) -> Result<Attempt, ControlError> {
         let (answer, plan) = planned.recorded(&view.state);
+        patience
+            .extend_for(plan.writes.iter().filter_map(|write| write.bytes.as_ref()).map(|b| b.len()).sum());
         let change = NewChange {
             origin: Origin {
                 actor: wish.actor.clone(),
@@ -203,7 +253,8 @@ impl Control {
             fingerprint: wish.fingerprint,
             source_base: Some(plan.base).filter(|_| !wish.operation.source().is_empty()),
         };
-        match self.hub.log().append(&wish.environment, &view.state, change).await {
+        let appended = patience.wait(self.hub.log().append(&wish.environment, &view.state, change)).await;
+        match appended.unwrap_or_else(|| Err(out_of_time())) {
             Ok(Outcome::Recorded(delta)) => {
                 self.recorded.note(&wish.environment, delta.epoch, delta.to);
                 tracing::info!(
@@ -223,7 +274,7 @@ impl Control {
         }
     }
 
-    fn lane(&self, wish: &Wish) -> Arc<tokio::sync::Mutex<()>> {
+    fn lane(&self, wish: &Wish) -> Arc<Lane> {
         Arc::clone(&self.lanes.entry(wish.environment.clone()).or_default())
     }
 
@@ -264,10 +315,10 @@ impl Control {
     }
 
     /// The view of the head, or why nothing can be changed now.
-    async fn view_at_head(&self, environment: &Environment) -> Result<View, ControlError> {
+    async fn view_at_head(&self, environment: &Environment, longest: Duration) -> Result<View, ControlError> {
         let name = environment.name();
         let head = self.hub.log().head(name).await?.ok_or_else(|| ControlError::HeadMissing(name.clone()))?;
-        let view = environment.view_at(head, limits::READ_WAIT_MAX).await;
+        let view = environment.view_at(head, longest).await;
         let shown = view.state.position();
         if reaches(shown, head) {
             return Ok(view);

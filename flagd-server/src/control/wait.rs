@@ -88,7 +88,7 @@ impl Waiting {
         let mut seen = 0;
         let mut cluster = self.cluster.watch(&self.environment).await;
         let mut last: Option<(WaitProgress, Instant)> = None;
-        let mut lost = Lost::default();
+        let mut absent = Lost::default();
         let mut history = self.target.position.epoch;
         loop {
             let view = self.environment.view().state.position();
@@ -97,7 +97,7 @@ impl Waiting {
                 history = view.epoch;
             }
             let mut standings = self.environment.judge(cluster.merged(), &self.target);
-            lost.keep(&mut standings, self.hub.clock().now_ms());
+            absent.keep(&mut standings, self.hub.clock().now_ms());
             let verdict = standings.verdict();
             let now = Instant::now();
             let until = end(verdict, grace, deadline);

@@ -30,10 +30,12 @@ use crate::limits::BLOB_MAX_BYTES;
 
 mod import;
 mod open;
+mod tables;
 
 pub(super) use import::Part;
 pub use open::OpenError;
 pub(super) use open::{folder_of, sync_folder};
+use tables::{kind_number, must_exist, must_exist_to_write, write_records};
 
 /// The layout of the file; another number is another layout.
 const FORMAT: u64 = 1;
@@ -360,43 +362,6 @@ fn needs_reopening(error: &redb::Error) -> bool {
 fn is_full(error: &redb::Error) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error, redb::Error::Io(io) if matches!(io.kind(), StorageFull | QuotaExceeded | FileTooLarge))
-}
-
-/// The number of a sort of records in the file.
-fn kind_number(kind: RecordKind) -> u8 {
-    match kind {
-        RecordKind::Request => 1,
-        RecordKind::Roster => 2,
-        RecordKind::Source => 3,
-        RecordKind::Checkpoint => 4,
-        RecordKind::Meta => 5,
-    }
-}
-
-fn write_records(transaction: &WriteTransaction, name: &str, writes: &[RecordWrite]) -> Result<(), Failure> {
-    let mut records = transaction.open_table(RECORDS)?;
-    for write in writes {
-        let key = (name, kind_number(write.kind), write.key.as_str());
-        match &write.value {
-            Some(value) => drop(records.insert(key, &**value)?),
-            None => drop(records.remove(key)?),
-        }
-    }
-    Ok(())
-}
-
-fn must_exist(transaction: &ReadTransaction, environment: &EnvironmentName) -> Result<(), Failure> {
-    if transaction.open_table(HEADS)?.get(environment.as_str())?.is_some() {
-        return Ok(());
-    }
-    Err(Failure::Ours(StoreError::NoEnvironment(environment.clone())))
-}
-
-fn must_exist_to_write(transaction: &WriteTransaction, environment: &EnvironmentName) -> Result<(), Failure> {
-    if transaction.open_table(HEADS)?.get(environment.as_str())?.is_some() {
-        return Ok(());
-    }
-    Err(Failure::Ours(StoreError::NoEnvironment(environment.clone())))
 }
 
 impl Store for Redb {

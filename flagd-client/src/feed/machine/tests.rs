@@ -297,6 +297,87 @@ fn a_catching_up_that_breaks_off_leaves_what_was_in_use() {
 }
 
 #[test]
+fn catching_up_refuses_what_following_refuses() {
+    let bad = r#"{"later": 1}"#;
+    let mut server = Server::new();
+    server.change(&[("b", Some(ON))]);
+    let mut following = Story::at(&server);
+    let mut catching = Story::at(&server);
+    // The last good version of `a` and `c` is one that came during the catching-up; `b` was removed with a change
+    // that is refused.
+    let changes = [
+        server.change(&[("a", Some(OFF)), ("c", Some(ON))]),
+        server.kill("d"),
+        server.change(&[("a", Some(ON)), ("b", None), ("c", Some(bad))]),
+        server.change(&[("d", Some(ON))]),
+    ];
+    catching.hear(Message::CatchUp(CatchUp { until: server.state.revision().0 }));
+    for message in changes {
+        following.hear(message.clone());
+        catching.hear(message);
+    }
+    assert_eq!(catching.words(), ["publish", "kills", "ack", "save", "current"]);
+    for key in ["a", "b", "c", "d"] {
+        assert_eq!(catching.serves(key), following.serves(key), "{key}");
+    }
+    let refused = |story: &Story| story.machine.keeper().view().refused.clone();
+    assert_eq!(refused(&catching), refused(&following));
+    assert!(!refused(&following).is_empty());
+}
+
+#[test]
+fn a_catch_up_beside_obeyed_kills_keeps_them_until_they_are_lifted() {
+    for (name, obeyed_at, killed) in [("lifted meanwhile", 3, false), ("younger", 9, true)] {
+        let mut server = Server::new();
+        let state = Some((server.state.clone(), BTreeMap::new()));
+        let mut kills = Kills { epoch: EPOCH, revision: Revision(obeyed_at), ..Kills::default() };
+        kills.by_flag.insert("a".into(), b"{}".as_slice().into());
+        let mut story = Story {
+            machine: Machine::new(Keeper::new(environment()), 1),
+            now_ms: 0,
+            done: vec![],
+            published: 0,
+        };
+        story.on(Event::Loaded(Box::new(Loaded { state, kills: Some(kills), bootstrap: None })));
+        story.on(Event::Start).on(Event::Opened).hear(Message::CatchUp(CatchUp { until: 3 }));
+        assert_eq!(story.serves("a").1, "Killed", "{name}");
+        let changes = [server.change(&[("a", Some(OFF))]), server.change(&[("a", Some(ON))])];
+        for message in changes {
+            story.hear(message);
+        }
+        assert_eq!((story.revision(), story.serves("a").1 == "Killed"), (3, killed), "{name}");
+    }
+}
+
+#[test]
+fn kills_beside_a_state_that_a_server_confirms_are_lifted() {
+    type Confirms = fn(&Server) -> Message;
+    let cases: [(&str, Confirms); 3] = [
+        ("a full state", |server| server.full()),
+        ("up to date", |server| server.up_to_date()),
+        ("a heartbeat", |server| server.heartbeat()),
+    ];
+    for (name, confirms) in cases {
+        let server = Server::new();
+        let state = Some((server.state.clone(), BTreeMap::new()));
+        let mut kills = Kills { epoch: EPOCH, revision: server.state.revision(), ..Kills::default() };
+        kills.by_flag.insert("a".into(), b"{}".as_slice().into());
+        let mut story = Story {
+            machine: Machine::new(Keeper::new(environment()), 1),
+            now_ms: 0,
+            done: vec![],
+            published: 0,
+        };
+        story.on(Event::Loaded(Box::new(Loaded { state, kills: Some(kills), bootstrap: None })));
+        story.on(Event::Start).on(Event::Opened);
+        assert_eq!(story.serves("a").1, "Killed", "{name}");
+        story.hear(confirms(&server));
+        assert!(story.words().contains(&"publish") && story.words().contains(&"ack"), "{name}");
+        assert!(story.is_on("a") && story.machine.keeper().obeyed_kills().count() == 0, "{name}");
+    }
+}
+
+#[test]
 fn nothing_follows_a_catch_up_to_where_we_are() {
     let server = Server::new();
     let mut story = Story::at(&server);
@@ -559,7 +640,7 @@ fn a_diverged_client_lets_go_of_a_kill_only_when_it_is_known_to_be_lifted() {
             "an entry cannot be read",
             |server, _| {
                 let mut part = server.part(0, true);
-                part.entries = vec![Default::default()];
+                part.entries = vec![stream::Entry::default()];
                 Message::Full(part)
             },
             &["a", "b"],
@@ -734,6 +815,7 @@ fn every_end_leads_to_another_attempt() {
     }
     for (name, message, wake_ms, told) in [
         ("sent away", go_away(1_000), 1_500, "waiting"),
+        ("sent away, but not for how long", go_away(0), backoff::BASE_MS * 3 / 2, "waiting"),
         ("sent away for nonsensically long", go_away(u64::MAX), RETRY_AFTER_MAX_MS * 3 / 2, "waiting"),
         ("refused", refused, backoff::CAP_MS, "refused"),
     ] {
@@ -742,6 +824,21 @@ fn every_end_leads_to_another_attempt() {
         assert_eq!(story.words(), ["close", told], "{name}");
         assert_eq!(story.machine.next_wake_ms(), Some(wake_ms), "{name}");
         assert_eq!(story.sleep().words(), ["connect", "connecting", "hello"], "{name}");
+    }
+}
+
+#[test]
+fn a_connection_that_held_is_a_good_one_however_it_ends() {
+    let ends = [
+        ("sent away", Message::GoAway(GoAway { retry_after_ms: 1_000, why: "busy".into() })),
+        ("refused", Message::Refused(Refused { why: 1, message: "no environment `x`".into() })),
+    ];
+    for (name, message) in ends {
+        let mut story = Story::at(&Server::new());
+        story.machine.attempt = 9;
+        story.pass(HEALTHY_MS).hear(message).sleep();
+        story.on(Event::Ended("reset".into()));
+        assert_eq!(story.machine.next_wake_ms(), Some(story.now_ms + 250), "{name}");
     }
 }
 

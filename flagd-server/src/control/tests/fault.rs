@@ -17,6 +17,8 @@ enum Fault {
     Dropped,
     /// The store is full.
     Full,
+    /// It does not happen, and from then on the store says nothing at all.
+    Silence,
     /// It does not happen, and from then on nobody can read answers to requests.
     Blind,
 }
@@ -27,12 +29,21 @@ struct Faulty {
     store: Memory,
     faults: Arc<Mutex<VecDeque<Fault>>>,
     blind: Arc<Mutex<bool>>,
+    silent: Arc<Mutex<bool>>,
 }
 
 impl Faulty {
     fn new() -> (Faulty, Arc<Mutex<VecDeque<Fault>>>) {
         let faults = Arc::new(Mutex::new(VecDeque::new()));
-        (Faulty { store: Memory::new(1 << 40), faults: Arc::clone(&faults), blind: Arc::default() }, faults)
+        (
+            Faulty {
+                store: Memory::new(1 << 40),
+                faults: Arc::clone(&faults),
+                blind: Arc::default(),
+                silent: Arc::default(),
+            },
+            faults,
+        )
     }
 }
 
@@ -51,6 +62,9 @@ impl Store for Faulty {
         self.store.create(environment, head)
     }
     fn head<'a>(&'a self, environment: &'a EnvironmentName) -> Answer<'a, Option<bytes::Bytes>> {
+        if *self.silent.lock().unwrap() {
+            return Box::pin(std::future::pending());
+        }
         self.store.head(environment)
     }
     fn append<'a>(&'a self, environment: &'a EnvironmentName, append: Append) -> Answer<'a, Appended> {
@@ -64,6 +78,10 @@ impl Store for Faulty {
                 }
                 Some(Fault::Dropped) => Err(gone()),
                 Some(Fault::Full) => Err(StoreError::Full("no space left".to_owned())),
+                Some(Fault::Silence) => {
+                    *self.silent.lock().unwrap() = true;
+                    std::future::pending().await
+                }
                 Some(Fault::Blind) => {
                     *self.blind.lock().unwrap() = true;
                     Err(gone())
@@ -205,4 +223,27 @@ async fn a_full_disk_is_a_refusal_and_nothing_else() {
     assert!(matches!(error, ControlError::Quota(_)), "{error:?}");
     assert_eq!(world.head().await, 1);
     world.recorded(kill(&["dark-mode"])).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_store_fails_every_write_within_three_seconds() {
+    let (world, faults) = world().await;
+    faults.lock().unwrap().push_back(Fault::Silence);
+    let began = tokio::time::Instant::now();
+    let writes = (0..5).map(|number| {
+        let disable = Operation::Disable(admin::FlagName { flag: "dark-mode".to_owned() });
+        world.control.change(ChangeRequest { request_id: format!("write-{number}"), ..request(disable) })
+    });
+    let results = futures_util::future::join_all(writes).await;
+    assert!(began.elapsed() < std::time::Duration::from_secs(3), "took {:?}", began.elapsed());
+    let unknown = results.iter().filter(|result| matches!(result, Err(ControlError::OutcomeUnknown { .. })));
+    assert_eq!(unknown.count(), 1, "the others were not tried: {results:?}");
+    let untried = results.iter().filter(|result| matches!(result, Err(ControlError::Store(_))));
+    assert_eq!(untried.count(), 4, "{results:?}");
+
+    let began = tokio::time::Instant::now();
+    let kill = Operation::Kill(admin::FlagNames { flags: vec!["dark-mode".to_owned()] });
+    let refused = world.ask(kill).await;
+    assert!(matches!(refused, Err(ControlError::Store(StoreError::Unavailable(_)))), "{refused:?}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(3), "took {:?}", began.elapsed());
 }
