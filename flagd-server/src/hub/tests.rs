@@ -188,14 +188,41 @@ async fn a_diverged_client_proves_nothing_about_history() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_of_a_younger_history_is_never_sent_back() {
+async fn a_client_of_a_younger_history_is_brought_back_by_one_that_is_younger_still() {
     let log = fresh().await;
     let head = append(&log, "a", true).await;
     let (hub, environment) = start(&log).await;
     let younger = Position { epoch: Epoch { minted_ms: head.epoch.minted_ms + 1, random: 0 }, ..head };
-    assert!(matches!(greet(&environment, &report(Some(younger))).await, Greeting::GoAway(_)));
+    assert!(matches!(greet(&environment, &report(Some(younger))).await, Greeting::Full));
     assert_eq!(environment.alarms().len(), 1);
+    assert!(environment.view().state.position().epoch > younger.epoch, "nobody goes back in time");
+    hub.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_history_of_the_future_is_not_believed() {
+    let log = fresh().await;
+    let head = append(&log, "a", true).await;
+    let (hub, environment) = start(&log).await;
+    let future = Position { epoch: Epoch { minted_ms: u64::MAX - 1, random: 0 }, ..head };
+    assert!(matches!(greet(&environment, &report(Some(future))).await, Greeting::GoAway(_)));
     assert_eq!(environment.view().state.position(), head);
+    hub.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_store_sends_away_who_has_a_state() {
+    let log = fresh().await;
+    let (hub, environment) = start(&log).await;
+    let ours = environment.view().state.position();
+    let older = Position { epoch: Epoch { minted_ms: ours.epoch.minted_ms - 1, random: 0 }, ..ours };
+    let older = Position { revision: Revision(7), ..older };
+    assert!(matches!(greet(&environment, &report(Some(older))).await, Greeting::GoAway(_)));
+    assert_eq!(environment.alarms().len(), 1);
+    // The first change says that the store is meant.
+    let head = append(&log, "a", true).await;
+    environment.view_at(head, LONG).await;
+    assert!(matches!(greet(&environment, &report(Some(older))).await, Greeting::Full));
     hub.stop().await;
 }
 
