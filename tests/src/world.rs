@@ -163,16 +163,20 @@ impl World {
         self.flagctl_with_input(args, "").await
     }
 
-    /// Starts `flagctl`, waits until `ready`, presses Ctrl-C, and waits for its end.
-    pub async fn flagctl_interrupted(&self, args: &[&str], ready: impl AsyncFnMut() -> bool) -> Output {
+    /// Starts `flagctl`, waits until it has said something, presses Ctrl-C, and waits for its end.
+    pub async fn flagctl_interrupted(&self, args: &[&str], after: &str) -> Output {
+        let said = self.file("said", "");
         let mut command = self.flagctl_command(args);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stderr(Stdio::piped());
+        command.stdout(Stdio::from(std::fs::File::create(&said).expect("the folder is writable")));
         let line = format!("{:?}", command.as_std());
         let child = command.kill_on_drop(true).spawn().expect("flagctl starts");
-        eventually("the command has come as far as the story wants", ready).await;
+        let read = || std::fs::read_to_string(&said).unwrap_or_default();
+        eventually("the command has come as far as the story wants", async || read().contains(after)).await;
         let pid = child.id().expect("it runs").to_string();
         Command::new("kill").args(["-INT", &pid]).status().await.expect("`kill` runs");
-        output(line, child).await
+        let ended = output(line, child).await;
+        Output { out: read(), ..ended }
     }
 
     /// Runs `flagctl` with something on its standard input.

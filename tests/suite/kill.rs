@@ -148,8 +148,8 @@ async fn interrupting_the_wait_is_not_interrupting_the_kill() {
     let world = World::with_flag("new-cart").await;
     let raw = flagd_tests::RawClient::connect(&world.url(), "sleeper").await;
     let kill = ["kill", "new-cart", "--timeout", "50s"];
-    let output = world.flagctl_interrupted(&kill, async || world.try_revision().await == Some(2)).await;
-    output.exits(3).says("sleeper").done();
+    let output = world.flagctl_interrupted(&kill, "recorded as revision 2").await;
+    output.exits(3).says("watching was stopped; the change is recorded").done();
     drop(raw);
     world.flagctl(["get", "new-cart"]).await.succeeds().says("killed").done();
 }
