@@ -31,6 +31,11 @@ impl Client {
         }
     }
 
+    #[inline]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// One revision of all flags, for the length of a request. It counts as held while it lives.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

@@ -1,16 +1,17 @@
-//! The typed getters, once for [`Client`] and [`Snapshot`].
+//! The typed getters, once for [`Client`], [`Snapshot`] and [`FlagHandle`].
 //!
-//! Both answer from one view; they differ only in where they get it. The getters never wait, fail or touch
-//! the network, and those without `_detail` do not allocate for booleans and numbers. Embedding the two in
-//! one macro keeps their signatures and words the same. This file does not know how a flag is evaluated.
+//! All answer from one view; they differ only in where they get it, and how they find the flag in it. The getters
+//! never wait, fail or touch the network, and those without `_detail` do not allocate for booleans and numbers. One
+//! macro keeps their signatures and words the same. This file does not know how a flag is evaluated.
 
 use flagd_core::context::Context;
-use flagd_core::snapshot::Explanation;
+use flagd_core::snapshot::{Explanation, FlagRef};
 use serde_json::Value;
 
 use crate::client::Client;
 use crate::clock;
 use crate::detail::{Detail, Reason};
+use crate::handle::FlagHandle;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::view::{Answer, View, Why, read_bool, read_integer, read_json, read_number, read_str};
@@ -23,6 +24,19 @@ fn plain<T>(shared: &Shared, view: &View, key: &str, answer: Answer<'_, T>, defa
     }
     shared.missed(key, answer.why, view);
     default
+}
+
+/// What a boolean flag serves that has no short way. A call of its own, so that the short way stays short.
+#[inline(never)]
+fn wholly(
+    shared: &Shared,
+    view: &View,
+    key: &str,
+    flag: Option<FlagRef<'_>>,
+    context: &Context,
+    default: bool,
+) -> bool {
+    plain(shared, view, key, view.answer(flag, context, read_bool), default)
 }
 
 /// The value with its reasons.
@@ -52,121 +66,151 @@ fn explained(view: &View, key: &str, context: &Context) -> Explanation {
 }
 
 macro_rules! getters {
-    ($type:ident, $self:ident => $view:expr) => {
+    ($type:ident($($key:ident)?), $self:ident, $view:expr, $name:expr, $found:ident => $find:expr, $context:ident => $shortly:expr) => {
         impl $type {
             /// Whether a boolean flag serves `true`; `false` when there is no such flag.
             #[must_use]
             #[inline]
-            pub fn is_enabled(&$self, key: &str, context: &Context) -> bool {
-                $self.bool(key, context, false)
+            pub fn is_enabled(&$self, $($key: &str,)? context: &Context) -> bool {
+                $self.bool($($key,)? context, false)
             }
 
             /// [`Self::is_enabled`] with its reasons.
             #[must_use]
-            pub fn is_enabled_detail(&$self, key: &str, context: &Context) -> Detail<bool> {
-                $self.bool_detail(key, context, false)
+            pub fn is_enabled_detail(&$self, $($key: &str,)? context: &Context) -> Detail<bool> {
+                $self.bool_detail($($key,)? context, false)
             }
 
             /// What a boolean flag serves.
             #[must_use]
             #[inline]
-            pub fn bool(&$self, key: &str, context: &Context, default: bool) -> bool {
+            pub fn bool(&$self, $($key: &str,)? context: &Context, default: bool) -> bool {
+                let $context = context;
+                let shortly: Option<bool> = $shortly;
+                if let Some(is_on) = shortly {
+                    return is_on;
+                }
                 let view = $view;
-                plain(&$self.shared, &view, key, view.answer(key, context, read_bool), default)
+                let $found: &View = &view;
+                let flag = $find;
+                match flag.and_then(|flag| flag.short_way().is_on(context)) {
+                    Some(is_on) => is_on,
+                    None => wholly($self.shared(), &view, $name, flag, context, default),
+                }
             }
 
             /// [`Self::bool`] with its reasons.
             #[must_use]
-            pub fn bool_detail(&$self, key: &str, context: &Context, default: bool) -> Detail<bool> {
+            pub fn bool_detail(&$self, $($key: &str,)? context: &Context, default: bool) -> Detail<bool> {
                 let view = $view;
-                detailed(&$self.shared, &view, key, view.answer(key, context, read_bool), default)
+                detailed($self.shared(), &view, $name, view.answer({ let $found: &View = &view; $find }, context, read_bool), default)
             }
 
             /// What a string flag serves, as a copy; [`Snapshot::str`] borrows instead.
             #[must_use]
-            pub fn string(&$self, key: &str, context: &Context, default: &str) -> String {
+            pub fn string(&$self, $($key: &str,)? context: &Context, default: &str) -> String {
                 let view = $view;
-                plain(&$self.shared, &view, key, view.answer(key, context, read_str), default).to_owned()
+                plain($self.shared(), &view, $name, view.answer({ let $found: &View = &view; $find }, context, read_str), default).to_owned()
             }
 
             /// [`Self::string`] with its reasons.
             #[must_use]
-            pub fn string_detail(&$self, key: &str, context: &Context, default: &str) -> Detail<String> {
+            pub fn string_detail(&$self, $($key: &str,)? context: &Context, default: &str) -> Detail<String> {
                 let view = $view;
-                let answer = view.answer(key, context, |value| read_str(value).map(str::to_owned));
-                detailed(&$self.shared, &view, key, answer, default.to_owned())
+                let answer = view.answer({ let $found: &View = &view; $find }, context, |value| read_str(value).map(str::to_owned));
+                detailed($self.shared(), &view, $name, answer, default.to_owned())
             }
 
             /// What a number flag serves, when it is whole (3 and 3.0 are); another number is of another type.
             #[must_use]
             #[inline]
-            pub fn integer(&$self, key: &str, context: &Context, default: i64) -> i64 {
+            pub fn integer(&$self, $($key: &str,)? context: &Context, default: i64) -> i64 {
                 let view = $view;
-                plain(&$self.shared, &view, key, view.answer(key, context, read_integer), default)
+                plain($self.shared(), &view, $name, view.answer({ let $found: &View = &view; $find }, context, read_integer), default)
             }
 
             /// [`Self::integer`] with its reasons.
             #[must_use]
-            pub fn integer_detail(&$self, key: &str, context: &Context, default: i64) -> Detail<i64> {
+            pub fn integer_detail(&$self, $($key: &str,)? context: &Context, default: i64) -> Detail<i64> {
                 let view = $view;
-                detailed(&$self.shared, &view, key, view.answer(key, context, read_integer), default)
+                detailed($self.shared(), &view, $name, view.answer({ let $found: &View = &view; $find }, context, read_integer), default)
             }
 
             /// What a number flag serves.
             #[must_use]
             #[inline]
-            pub fn number(&$self, key: &str, context: &Context, default: f64) -> f64 {
+            pub fn number(&$self, $($key: &str,)? context: &Context, default: f64) -> f64 {
                 let view = $view;
-                plain(&$self.shared, &view, key, view.answer(key, context, read_number), default)
+                plain($self.shared(), &view, $name, view.answer({ let $found: &View = &view; $find }, context, read_number), default)
             }
 
             /// [`Self::number`] with its reasons.
             #[must_use]
-            pub fn number_detail(&$self, key: &str, context: &Context, default: f64) -> Detail<f64> {
+            pub fn number_detail(&$self, $($key: &str,)? context: &Context, default: f64) -> Detail<f64> {
                 let view = $view;
-                detailed(&$self.shared, &view, key, view.answer(key, context, read_number), default)
+                detailed($self.shared(), &view, $name, view.answer({ let $found: &View = &view; $find }, context, read_number), default)
             }
 
             /// What a flag of objects or arrays serves, as a copy; [`Snapshot::json_ref`] borrows instead.
             #[must_use]
-            pub fn json(&$self, key: &str, context: &Context, default: Value) -> Value {
+            pub fn json(&$self, $($key: &str,)? context: &Context, default: Value) -> Value {
                 let view = $view;
-                let answer = view.answer(key, context, |value| read_json(value).cloned());
-                plain(&$self.shared, &view, key, answer, default)
+                let answer = view.answer({ let $found: &View = &view; $find }, context, |value| read_json(value).cloned());
+                plain($self.shared(), &view, $name, answer, default)
             }
 
             /// [`Self::json`] with its reasons.
             #[must_use]
-            pub fn json_detail(&$self, key: &str, context: &Context, default: Value) -> Detail<Value> {
+            pub fn json_detail(&$self, $($key: &str,)? context: &Context, default: Value) -> Detail<Value> {
                 let view = $view;
-                let answer = view.answer(key, context, |value| read_json(value).cloned());
-                detailed(&$self.shared, &view, key, answer, default)
+                let answer = view.answer({ let $found: &View = &view; $find }, context, |value| read_json(value).cloned());
+                detailed($self.shared(), &view, $name, answer, default)
             }
 
             /// The evaluation with every step that led to it: each rule matched or not, which test failed on what
             /// value, the unit, the point and the stretch.
             #[must_use]
-            pub fn explain(&$self, key: &str, context: &Context) -> Explanation {
-                explained(&$view, key, context)
+            pub fn explain(&$self, $($key: &str,)? context: &Context) -> Explanation {
+                explained(&$view, $name, context)
             }
         }
     };
 }
 
-getters!(Client, self => self.shared.current.load());
-getters!(Snapshot, self => &*self.view);
+getters!(Client(key), self, self.shared.current.load(), key, view => view.find(key), _context => None);
+getters!(Snapshot(key), self, &*self.view, key, view => view.find(key), _context => None);
+getters!(
+    FlagHandle(),
+    self,
+    self.shared().current.load(),
+    self.key(),
+    view => self.find(view),
+    context => self.is_on_shortly(context)
+);
 
 impl Snapshot {
     /// What a string flag serves, borrowed from this snapshot.
     #[must_use]
     pub fn str<'s>(&'s self, key: &str, context: &Context, default: &'s str) -> &'s str {
-        plain(&self.shared, &self.view, key, self.view.answer(key, context, read_str), default)
+        plain(
+            self.shared(),
+            &self.view,
+            key,
+            self.view.answer(self.view.find(key), context, read_str),
+            default,
+        )
     }
 
     /// What a flag of objects or arrays serves, borrowed from this snapshot.
     #[must_use]
     pub fn json_ref<'s>(&'s self, key: &str, context: &Context, default: &'s Value) -> &'s Value {
-        plain(&self.shared, &self.view, key, self.view.answer(key, context, read_json), default)
+        plain(
+            self.shared(),
+            &self.view,
+            key,
+            self.view.answer(self.view.find(key), context, read_json),
+            default,
+        )
     }
 }
 

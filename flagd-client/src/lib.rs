@@ -18,6 +18,11 @@
 //!
 //! let page = flags.snapshot(); // one revision for a whole request
 //! let ranking = page.string("ranking", &user, "v1");
+//!
+//! let checkout = flags.flag("new-checkout"); // a handle, for the hottest places: the name is looked up once
+//! if checkout.is_enabled(&user) {
+//!     // the new page
+//! }
 //! # let _ = ranking;
 //! # Ok(())
 //! # }
@@ -43,6 +48,7 @@ mod client;
 mod clock;
 mod detail;
 mod getters;
+mod handle;
 mod local;
 mod misuse;
 mod shared;
@@ -71,6 +77,7 @@ pub mod fuzzing {
 pub use changes::{Changes, Subscription, Update};
 pub use client::Client;
 pub use detail::{Detail, Reason, Staleness};
+pub use handle::FlagHandle;
 pub use local::DefinitionError;
 pub use misuse::MissedKey;
 pub use snapshot::Snapshot;

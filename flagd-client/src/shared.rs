@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use crate::changes::Bulletin;
 use crate::clock;
 use crate::detail::Staleness;
+use crate::handle::Board;
 use crate::misuse::{Mistake, Misuse};
 use crate::status::{Connection, Counters, DiskStatus, HeldSnapshots, RefusedEntry, Status};
 use crate::view::{Source, View, Why};
@@ -31,6 +32,7 @@ const NEVER: i64 = i64::MIN;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) current: ArcSwap<View>,
+    pub(crate) board: Board,
     pub(crate) bulletin: Arc<Bulletin>,
     pub(crate) environment: String,
     pub(crate) instance: String,
@@ -68,6 +70,7 @@ impl Shared {
         let embedded = connection == Connection::Embedded;
         Shared {
             current: ArcSwap::from_pointee(View::nothing()),
+            board: Board::default(),
             bulletin: Arc::new(Bulletin::new(connection)),
             environment,
             instance,
@@ -93,7 +96,7 @@ impl Shared {
     /// Puts a view in use and gives the one before back, so that the caller decides where it is freed.
     pub(crate) fn swap(&self, view: Arc<View>) -> Arc<View> {
         self.updates.fetch_add(1, Ordering::Relaxed);
-        self.current.swap(view)
+        self.board.put_in_use(&self.current, view)
     }
 
     /// A getter that failed comes by here; one that succeeded does not.

@@ -24,6 +24,11 @@ impl Snapshot {
         Snapshot { shared, view }
     }
 
+    #[inline]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// The revision that this snapshot answers from; 0 before there is a state.
     #[must_use]
     pub fn revision(&self) -> u64 {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use flagd_core::context::Context;
 use flagd_core::revision::Position;
-use flagd_core::snapshot::{Evaluation, Reason as CoreReason, Refusal, Snapshot as Compiled};
+use flagd_core::snapshot::{Evaluation, FlagRef, Reason as CoreReason, Refusal, Snapshot as Compiled};
 use serde_json::Value;
 
 use crate::clock;
@@ -83,30 +83,37 @@ impl View {
         View { compiled: Some(compiled), position, source, refused, obeyed_kills, holders: AtomicU32::new(0) }
     }
 
-    /// Evaluates and reads the value as the getter's type.
+    /// The flag of a name.
+    #[inline]
+    pub(crate) fn find(&self, key: &str) -> Option<FlagRef<'_>> {
+        self.compiled.as_ref()?.flag(key)
+    }
+
+    /// Evaluates a flag that was found here, or was not, and reads the value as the getter's type.
     #[inline]
     pub(crate) fn answer<'v, T>(
         &'v self,
-        key: &str,
+        flag: Option<FlagRef<'v>>,
         context: &Context,
         read: impl FnOnce(&'v Value) -> Option<T>,
     ) -> Answer<'v, T> {
-        let Some(compiled) = &self.compiled else {
-            return Answer { value: None, variant: None, why: Why::NotReady };
-        };
-        let Evaluation { value, variant, reason, .. } = compiled.evaluate_lazily(key, context, clock::now);
-        let Some(value) = value else {
-            let why = match (reason, self.source) {
-                // Kills alone are no state: what is not killed is not known yet.
-                (CoreReason::NotFound, Source::Nothing) => Why::NotReady,
-                (reason, _) => Why::Engine(reason),
-            };
-            return Answer { value: None, variant, why };
-        };
+        let Some(flag) = flag else { return self.without(CoreReason::NotFound, None) };
+        let Evaluation { value, variant, reason, .. } = flag.evaluate_lazily(context, clock::now);
+        let Some(value) = value else { return self.without(reason, variant) };
         match read(value) {
             Some(value) => Answer { value: Some(value), variant, why: Why::Engine(reason) },
             None => Answer { value: None, variant: None, why: Why::TypeMismatch },
         }
+    }
+
+    /// There is no value. Kills alone are no state: what is not killed is not known yet.
+    #[cold]
+    fn without<'v, T>(&self, reason: CoreReason<'v>, variant: Option<&'v str>) -> Answer<'v, T> {
+        let why = match (reason, self.source) {
+            (CoreReason::NotFound, Source::Nothing) => Why::NotReady,
+            (reason, _) => Why::Engine(reason),
+        };
+        Answer { value: None, variant, why }
     }
 
     /// Somebody holds this view on purpose.
@@ -180,6 +187,6 @@ mod tests {
     #[test]
     fn without_a_state_nothing_is_ready() {
         let view = View::nothing();
-        assert_eq!(view.answer("x", &Context::new("u"), read_bool).why, Why::NotReady);
+        assert_eq!(view.answer(view.find("x"), &Context::new("u"), read_bool).why, Why::NotReady);
     }
 }

@@ -26,6 +26,7 @@ mod explain;
 mod index;
 mod ladder;
 mod refusal;
+mod short;
 mod slot;
 mod slots;
 mod unit;
@@ -35,6 +36,8 @@ use compile::{Compiler, Definition};
 use refusal::Held;
 use slot::{FlagSlot, SegmentSlot};
 use slots::Slots;
+
+pub use short::ShortWay;
 
 /// An environment at one revision, compiled for evaluation. Immutable; the next one is derived from it.
 #[derive(Clone, Debug)]
@@ -176,7 +179,37 @@ impl Snapshot {
         context: &Context,
         now: impl Fn() -> Timestamp,
     ) -> Evaluation<'s> {
-        let served = evaluate::serve(self, key, context, now);
+        match self.flag(key) {
+            Some(flag) => flag.evaluate_lazily(context, now),
+            None => self.told(evaluate::nothing(Reason::NotFound)),
+        }
+    }
+
+    /// The flag of a name. A name may be known whose flag is gone; evaluating that gives `NotFound`.
+    #[must_use]
+    #[inline]
+    pub fn flag(&self, key: &str) -> Option<FlagRef<'_>> {
+        self.flags.find(key).map(|slot| FlagRef { snapshot: self, slot })
+    }
+
+    /// Where the name of a flag stands.
+    #[must_use]
+    pub fn place(&self, key: &str) -> Option<Place> {
+        self.flags.slot_of(key).map(Place)
+    }
+
+    /// The flag of a name that probably stands at this place: there no name is looked up.
+    #[must_use]
+    #[inline]
+    pub fn flag_at(&self, place: Place, key: &str) -> Option<FlagRef<'_>> {
+        match self.flags.find_at(place.0, key) {
+            Some(slot) => Some(FlagRef { snapshot: self, slot }),
+            None => self.flag(key),
+        }
+    }
+
+    #[inline]
+    fn told<'s>(&self, served: evaluate::Served<'s>) -> Evaluation<'s> {
         Evaluation {
             value: served.value,
             variant: served.variant,
@@ -243,6 +276,55 @@ impl Snapshot {
             EntryKind::SEGMENT => self.segments.change(&id.key, |slot| slot.segment = segment),
             _ => {}
         }
+    }
+}
+
+/// Where the name of a flag stands in a snapshot, and most likely in others derived from it. Only a hint: whoever
+/// uses it says the name too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(slots::Slot);
+
+impl Place {
+    /// As a number that [`Place::from_number`] takes back.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The place of this number.
+    #[must_use]
+    pub fn from_number(number: u32) -> Place {
+        Place(number)
+    }
+}
+
+/// One flag of a snapshot, its name looked up.
+#[derive(Clone, Copy, Debug)]
+pub struct FlagRef<'s> {
+    snapshot: &'s Snapshot,
+    slot: &'s slot::FlagSlot,
+}
+
+impl<'s> FlagRef<'s> {
+    /// The short way to what it serves.
+    #[must_use]
+    #[inline]
+    pub fn short_way(self) -> ShortWay {
+        self.slot.short_way()
+    }
+
+    /// What it serves; asks for the time only where a condition depends on it, and then once.
+    #[must_use]
+    #[inline]
+    pub fn evaluate_lazily(self, context: &Context, now: impl Fn() -> Timestamp) -> Evaluation<'s> {
+        self.snapshot.told(evaluate::serve(self.snapshot, self.slot, context, now))
+    }
+
+    /// The same, the long way: for whoever has tried the short one.
+    #[must_use]
+    #[inline]
+    pub fn evaluate_wholly(self, context: &Context, now: impl Fn() -> Timestamp) -> Evaluation<'s> {
+        self.snapshot.told(evaluate::serve_slot(self.snapshot, self.slot, context, now))
     }
 }
 

@@ -34,6 +34,13 @@ impl Seed {
     pub fn of(salt: &str) -> Seed {
         Seed(xxh3_64(salt.as_bytes()))
     }
+
+    /// The hash of a unit: `XXH3-64(unit as UTF-8, seed)`.
+    #[must_use]
+    #[inline]
+    pub fn hash(self, unit: &str) -> u64 {
+        xxh3_64_with_seed(unit.as_bytes(), self.0)
+    }
 }
 
 /// Where a unit falls on the line: `0..LINE`.
@@ -45,7 +52,7 @@ impl Point {
     #[must_use]
     #[inline]
     pub fn of(seed: Seed, unit: &str) -> Point {
-        Point::from_hash(xxh3_64_with_seed(unit.as_bytes(), seed.0))
+        Point::from_hash(seed.hash(unit))
     }
 
     /// Scales the upper half of a hash onto the line; a modulo would favour low points.
@@ -54,6 +61,13 @@ impl Point {
     pub fn from_hash(hash: u64) -> Point {
         Point((((hash >> 32) * u64::from(LINE)) >> 32) as u32)
     }
+}
+
+/// The smallest upper half of a hash whose point is not below `point`; `None` for the end of the line, which no hash
+/// reaches. So "the point of the hash is below `point`" and "the hash's upper half is below this" are one.
+#[must_use]
+pub fn upper_half(point: Point) -> Option<u32> {
+    u32::try_from((u64::from(point.0) << 32).div_ceil(u64::from(LINE))).ok()
 }
 
 /// Lays shares on an empty line: variants in byte order of their names, the off variant last, empty shares left

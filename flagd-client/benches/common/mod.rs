@@ -1,5 +1,7 @@
 //! The question that both benchmarks ask, and the hand-written limit.
 
+#![allow(dead_code, reason = "each benchmark uses a part of it")]
+
 use std::collections::HashMap;
 
 use flagd_client::{Client, Context};
@@ -18,6 +20,7 @@ pub(crate) struct World {
     pub(crate) user: Context,
     pub(crate) names: Vec<String>,
     order: Vec<usize>,
+    contexts: Vec<Context>,
 }
 
 impl World {
@@ -34,12 +37,25 @@ impl World {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             usize::try_from(seed >> 33).unwrap_or(0) % FLAGS
         });
-        World { client, user: Context::new(USER), order: order.collect(), names }
+        let contexts = (0..ROUND).map(|number| Context::new(format!("user-{number:011}"))).collect();
+        World { client, user: Context::new(USER), order: order.collect(), names, contexts }
     }
 
     /// The name to ask for in this turn.
     pub(crate) fn key(&self, turn: usize) -> &str {
         self.order.get(turn).and_then(|at| self.names.get(*at)).map_or("", String::as_str)
+    }
+
+    /// The user to ask for in this turn, sixteen bytes each.
+    #[inline]
+    pub(crate) fn context(&self, turn: usize) -> &Context {
+        self.contexts.get(turn).unwrap_or(&self.user)
+    }
+
+    /// The same user's key.
+    #[inline]
+    pub(crate) fn unit(&self, turn: usize) -> &str {
+        self.context(turn).targeting_key().unwrap_or_default()
     }
 }
 
@@ -56,9 +72,17 @@ impl Limit {
 
     #[inline]
     pub(crate) fn is_enabled(&self, name: &str, unit: &str) -> bool {
-        self.seeds.get(name).is_some_and(|seed| {
-            let point = ((xxh3_64_with_seed(unit.as_bytes(), *seed) >> 32) * 1_000_000) >> 32;
-            point < 250_000
-        })
+        self.seeds.get(name).is_some_and(|seed| Limit::is_on(*seed, unit))
+    }
+
+    /// The limit of whoever knows the flag already.
+    #[inline]
+    pub(crate) fn is_on(seed: u64, unit: &str) -> bool {
+        let point = ((xxh3_64_with_seed(unit.as_bytes(), seed) >> 32) * 1_000_000) >> 32;
+        point < 250_000
+    }
+
+    pub(crate) fn seed(&self, name: &str) -> u64 {
+        self.seeds.get(name).copied().unwrap_or_default()
     }
 }

@@ -5,6 +5,7 @@
 //! come to an end. An observer is told every step; the one that does not listen costs nothing.
 
 use std::cell::Cell;
+use std::hint::select_unpredictable;
 
 use serde_json::Value;
 
@@ -13,7 +14,7 @@ use crate::definition::Switch;
 use crate::split::Point;
 use crate::time::Timestamp;
 
-use super::compile::{Condition, Flag, Killed, Requirement, Rule, Segment, Serve, Split, Variant};
+use super::compile::{Condition, Flag, Killed, ON_OFF, Requirement, Rule, Segment, Serve, Split, Variant};
 use super::condition::{Path, Test};
 use super::explain as say;
 use super::ladder::Climb;
@@ -63,20 +64,22 @@ pub(super) struct Served<'s> {
 #[inline]
 pub(super) fn serve<'s>(
     snapshot: &'s Snapshot,
-    key: &str,
+    slot: &'s FlagSlot,
     context: &Context,
     now: impl Fn() -> Timestamp,
 ) -> Served<'s> {
-    let Some(slot) = snapshot.flags.find(key) else { return nothing(Reason::NotFound) };
-    match slot.served_shortly(context) {
-        Some(variant) => variant.served(Reason::Otherwise),
+    match slot.short_way().is_on(context) {
+        Some(is_on) => {
+            let [off, on] = &ON_OFF;
+            select_unpredictable(is_on, on, off).served(Reason::Otherwise)
+        }
         None => serve_slot(snapshot, slot, context, now),
     }
 }
 
 /// A call of its own, so that the short way stays short.
 #[inline(never)]
-fn serve_slot<'s>(
+pub(super) fn serve_slot<'s>(
     snapshot: &'s Snapshot,
     slot: &'s FlagSlot,
     context: &Context,

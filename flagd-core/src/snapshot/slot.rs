@@ -1,22 +1,18 @@
 //! What a snapshot knows about one name.
 //!
-//! Most flags are boolean and ask for nothing but the targeting key. What they serve is decided by a few bytes,
-//! and those lie here, beside the name: such a flag is evaluated without looking anywhere else. They are
-//! derived from the rest of the slot whenever it changes, so the rest may only be changed through this file.
+//! The short way of a flag lies here, beside its name, so that most flags are evaluated without looking anywhere
+//! else. It is derived from the rest of the slot whenever that changes, so the rest may only be changed through
+//! this file.
 
-use std::hint::select_unpredictable;
 use std::sync::Arc;
 
-use crate::context::Context;
-use crate::definition::Switch;
-use crate::split::{Point, Seed};
-
-use super::compile::{Flag, Killed, ON_OFF, Segment, Serve, Variant, Variants};
+use super::compile::{Flag, Killed, Segment};
+use super::short::ShortWay;
 
 /// What is known about a flag's name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FlagSlot {
-    short: Short,
+    short: ShortWay,
     flag: Option<Arc<Flag>>,
     kill: Option<Arc<Killed>>,
     is_refused: bool,
@@ -26,19 +22,6 @@ pub(super) struct FlagSlot {
 #[derive(Clone, Debug, Default)]
 pub(super) struct SegmentSlot {
     pub(super) segment: Option<Arc<Segment>>,
-}
-
-/// The short way to what a flag serves where no rule holds, for a flag that has no rules: nothing that must be
-/// looked at before `otherwise`, and the variants of nearly every boolean flag.
-#[derive(Clone, Copy, Debug, Default)]
-enum Short {
-    /// There is none.
-    #[default]
-    None,
-    /// The same for everybody.
-    Everybody { on: bool },
-    /// By the point of the targeting key.
-    Split { seed: Seed, end: Point, below: bool, above: bool },
 }
 
 impl FlagSlot {
@@ -78,47 +61,17 @@ impl FlagSlot {
         self.is_refused = is_refused;
     }
 
-    /// What `otherwise` serves, when that is decided without the flag; `None` says nothing.
+    /// The short way to what it serves.
     #[inline]
-    pub(super) fn served_shortly(&self, context: &Context) -> Option<&'static Variant> {
-        let [off, on] = &ON_OFF;
-        let is_on = match self.short {
-            Short::None => return None,
-            Short::Everybody { on } => on,
-            Short::Split { seed, end, below, above } => {
-                // Without a unit something else is served, for another reason.
-                let point = Point::of(seed, context.targeting_key()?);
-                select_unpredictable(point < end, below, above)
-            }
-        };
-        Some(select_unpredictable(is_on, on, off))
+    pub(super) fn short_way(&self) -> ShortWay {
+        self.short
     }
 
     fn shorten(&mut self) {
         self.short = match &self.flag {
-            Some(flag) if self.kill.is_none() => Short::of(flag),
-            _ => Short::None,
+            Some(flag) if self.kill.is_none() => ShortWay::of(flag),
+            _ => ShortWay::default(),
         };
-    }
-}
-
-impl Short {
-    fn of(flag: &Flag) -> Short {
-        let is_plain = flag.switch == Switch::Enabled && flag.requires.is_empty() && flag.rules.is_empty();
-        if !is_plain || !matches!(flag.variants, Variants::OnOff) {
-            return Short::None;
-        }
-        let is_on = |variant| flag.variants.get(variant).is_some_and(|variant| variant.value == true);
-        match &flag.otherwise {
-            Serve::Variant(variant) => Short::Everybody { on: is_on(*variant) },
-            Serve::Split(split) if split.by.is_none() && split.middle.is_empty() => Short::Split {
-                seed: flag.seed,
-                end: split.first.end,
-                below: is_on(split.first.variant),
-                above: is_on(split.last),
-            },
-            Serve::Split(_) => Short::None,
-        }
     }
 }
 

@@ -40,10 +40,19 @@ impl<T: Clone + Default> Slots<T> {
     /// The contents of a name.
     #[inline]
     pub(super) fn find(&self, name: &str) -> Option<&T> {
-        self.index.find(hash(name), |slot| {
-            let named = self.named(slot)?;
-            named.name.is(name).then_some(&named.contents)
-        })
+        self.index.find(hash(name), |slot| self.find_at(slot, name))
+    }
+
+    /// The contents of a number, if it is the number of this name.
+    #[inline]
+    pub(super) fn find_at(&self, slot: Slot, name: &str) -> Option<&T> {
+        let named = self.named(slot)?;
+        named.name.is(name).then_some(&named.contents)
+    }
+
+    /// The number of a name.
+    pub(super) fn slot_of(&self, name: &str) -> Option<Slot> {
+        self.index.find(hash(name), |slot| self.named(slot)?.name.is(name).then_some(slot))
     }
 
     /// The contents of a number.
@@ -65,8 +74,7 @@ impl<T: Clone + Default> Slots<T> {
 
     /// The number of a name; a new one when the name never had any.
     pub(super) fn intern(&mut self, name: &str) -> Slot {
-        let is_it = |slot| self.named(slot)?.name.is(name).then_some(slot);
-        if let Some(slot) = self.index.find(hash(name), is_it) {
+        if let Some(slot) = self.slot_of(name) {
             return slot;
         }
         let slot = self.names;

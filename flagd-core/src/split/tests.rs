@@ -278,3 +278,14 @@ proptest! {
         prop_assert_eq!(nonzero(shares(&lay(&wanted, &name("off")))), nonzero(wanted));
     }
 }
+
+#[test]
+fn a_point_is_below_another_when_its_hash_is_below_that_ones_first() {
+    assert_eq!((upper_half(Point(0)), upper_half(Point(LINE))), (Some(0), None));
+    for point in 1..LINE {
+        let first = upper_half(Point(point)).unwrap();
+        let of = |half: u32| Point::from_hash(u64::from(half) << 32 | 0xffff_ffff);
+        assert!(of(first) >= Point(point) && of(first - 1) < Point(point), "{point}");
+    }
+    assert_eq!(Point::from_hash(u64::MAX), Point(LINE - 1));
+}
