@@ -5,9 +5,10 @@
 //! macro keeps their signatures and words the same. This file does not know how a flag is evaluated.
 
 use flagd_core::context::Context;
-use flagd_core::snapshot::{Explanation, FlagRef};
+use flagd_core::snapshot::{Explanation, Place};
 use serde_json::Value;
 
+use crate::board::Told;
 use crate::client::Client;
 use crate::clock;
 use crate::detail::{Detail, Reason};
@@ -26,17 +27,10 @@ fn plain<T>(shared: &Shared, view: &View, key: &str, answer: Answer<'_, T>, defa
     default
 }
 
-/// What a boolean flag serves that has no short way. A call of its own, so that the short way stays short.
+/// What a boolean flag serves that the board does not tell. A call of its own, so that the short way stays short.
 #[inline(never)]
-fn wholly(
-    shared: &Shared,
-    view: &View,
-    key: &str,
-    flag: Option<FlagRef<'_>>,
-    context: &Context,
-    default: bool,
-) -> bool {
-    plain(shared, view, key, view.answer(flag, context, read_bool), default)
+fn wholly(shared: &Shared, view: &View, key: &str, place: Place, context: &Context, default: bool) -> bool {
+    plain(shared, view, key, view.answer(view.find_at(place, key), context, read_bool), default)
 }
 
 /// The value with its reasons.
@@ -66,7 +60,7 @@ fn explained(view: &View, key: &str, context: &Context) -> Explanation {
 }
 
 macro_rules! getters {
-    ($type:ident($($key:ident)?), $self:ident, $view:expr, $name:expr, $found:ident => $find:expr, $context:ident => $shortly:expr) => {
+    ($type:ident($($key:ident)?), $self:ident, $view:expr, $name:expr, $found:ident => $find:expr, $context:ident => $told:expr) => {
         impl $type {
             /// Whether a boolean flag serves `true`; `false` when there is no such flag.
             #[must_use]
@@ -86,16 +80,9 @@ macro_rules! getters {
             #[inline]
             pub fn bool(&$self, $($key: &str,)? context: &Context, default: bool) -> bool {
                 let $context = context;
-                let shortly: Option<bool> = $shortly;
-                if let Some(is_on) = shortly {
-                    return is_on;
-                }
-                let view = $view;
-                let $found: &View = &view;
-                let flag = $find;
-                match flag.and_then(|flag| flag.short_way().is_on(context)) {
-                    Some(is_on) => is_on,
-                    None => wholly($self.shared(), &view, $name, flag, context, default),
+                match $told {
+                    Told::Serves(is_on) => is_on,
+                    Told::Place(place) => wholly($self.shared(), &$view, $name, place, context, default),
                 }
             }
 
@@ -177,15 +164,22 @@ macro_rules! getters {
     };
 }
 
-getters!(Client(key), self, self.shared.current.load(), key, view => view.find(key), _context => None);
-getters!(Snapshot(key), self, &*self.view, key, view => view.find(key), _context => None);
+getters!(
+    Client(key),
+    self,
+    self.shared.current.load(),
+    key,
+    view => view.find(key),
+    context => self.shared.board.ask(key, context)
+);
+getters!(Snapshot(key), self, &*self.view, key, view => view.find(key), context => self.view.ask(key, context));
 getters!(
     FlagHandle(),
     self,
     self.shared().current.load(),
     self.key(),
-    view => self.find(view),
-    context => self.is_on_shortly(context)
+    view => view.find_at(self.place(), self.key()),
+    context => self.ask_board(context)
 );
 
 impl Snapshot {

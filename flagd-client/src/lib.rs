@@ -43,6 +43,7 @@
 //! Without a server: [`Client::embedded`] evaluates definitions that are part of the program, and [`testing`]
 //! gives the same type to tests. With `default-features = false` that is all there is, and no tokio.
 
+mod board;
 mod changes;
 mod client;
 mod clock;

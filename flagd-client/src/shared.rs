@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use crate::board::Board;
 use crate::changes::Bulletin;
 use crate::clock;
 use crate::detail::Staleness;
-use crate::handle::Board;
 use crate::misuse::{Mistake, Misuse};
 use crate::status::{Connection, Counters, DiskStatus, HeldSnapshots, RefusedEntry, Status};
 use crate::view::{Source, View, Why};

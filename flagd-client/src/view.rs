@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use flagd_core::context::Context;
 use flagd_core::revision::Position;
-use flagd_core::snapshot::{Evaluation, FlagRef, Reason as CoreReason, Refusal, Snapshot as Compiled};
+use flagd_core::snapshot::{Evaluation, FlagRef, Place, Reason as CoreReason, Refusal, Snapshot as Compiled};
 use serde_json::Value;
 
+use crate::board::Told;
 use crate::clock;
 
 /// Where the state that answers came from.
@@ -84,9 +85,25 @@ impl View {
     }
 
     /// The flag of a name.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(&self, key: &str) -> Option<FlagRef<'_>> {
         self.compiled.as_ref()?.flag(key)
+    }
+
+    /// What a flag serves the short way, or where it stands.
+    #[inline(always)]
+    pub(crate) fn ask(&self, key: &str, context: &Context) -> Told {
+        let Some(flag) = self.find(key) else { return Told::NOTHING };
+        match flag.short_way().is_on(context) {
+            Some(is_on) => Told::Serves(is_on),
+            None => Told::Place(flag.place()),
+        }
+    }
+
+    /// The flag of a name that probably stands at this place.
+    #[inline]
+    pub(crate) fn find_at(&self, place: Place, key: &str) -> Option<FlagRef<'_>> {
+        self.compiled.as_ref()?.flag_at(place, key)
     }
 
     /// Evaluates a flag that was found here, or was not, and reads the value as the getter's type.

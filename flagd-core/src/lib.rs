@@ -22,5 +22,5 @@ mod same;
 pub mod snapshot;
 pub mod split;
 pub mod state;
-mod text;
+pub mod text;
 pub mod time;

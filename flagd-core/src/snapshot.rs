@@ -124,12 +124,7 @@ impl Snapshot {
     #[must_use]
     pub fn build(state: &State, last_good: &BTreeMap<EntryId, Arc<[u8]>>) -> Snapshot {
         let nowhere = Position { revision: Revision::ZERO, ..state.position() };
-        let mut start = Snapshot {
-            position: nowhere,
-            flags: Slots::default(),
-            segments: Slots::default(),
-            held: Arc::default(),
-        };
+        let mut start = Snapshot { position: nowhere, ..Snapshot::empty() };
         for (id, bytes) in last_good {
             let mut compiler = Compiler::new(&mut start.flags, &mut start.segments);
             if let Ok(definition) = compiler.definition(id, bytes) {
@@ -189,13 +184,25 @@ impl Snapshot {
     #[must_use]
     #[inline]
     pub fn flag(&self, key: &str) -> Option<FlagRef<'_>> {
-        self.flags.find(key).map(|slot| FlagRef { snapshot: self, slot })
+        let found = self.flags.find_with_slot(key);
+        found.map(|(place, slot)| FlagRef { snapshot: self, slot, place: Place(place) })
     }
 
-    /// Where the name of a flag stands.
+    /// Names of flags that may be another thing here than in `other`, or that `other` does not have: these and no
+    /// others can differ in what they serve. What both share costs nothing.
+    pub fn differing<'a>(&'a self, other: &'a Snapshot) -> impl Iterator<Item = (Place, &'a str, ShortWay)> {
+        self.flags.unshared(&other.flags).map(|(slot, key, flag)| (Place(slot), key, flag.short_way()))
+    }
+
+    /// A snapshot of nothing, to differ from.
     #[must_use]
-    pub fn place(&self, key: &str) -> Option<Place> {
-        self.flags.slot_of(key).map(Place)
+    pub fn empty() -> Snapshot {
+        Snapshot {
+            position: Position::default(),
+            flags: Slots::default(),
+            segments: Slots::default(),
+            held: Arc::default(),
+        }
     }
 
     /// The flag of a name that probably stands at this place: there no name is looked up.
@@ -203,7 +210,7 @@ impl Snapshot {
     #[inline]
     pub fn flag_at(&self, place: Place, key: &str) -> Option<FlagRef<'_>> {
         match self.flags.find_at(place.0, key) {
-            Some(slot) => Some(FlagRef { snapshot: self, slot }),
+            Some(slot) => Some(FlagRef { snapshot: self, slot, place }),
             None => self.flag(key),
         }
     }
@@ -293,7 +300,7 @@ impl Place {
 
     /// The place of this number.
     #[must_use]
-    pub fn from_number(number: u32) -> Place {
+    pub const fn from_number(number: u32) -> Place {
         Place(number)
     }
 }
@@ -303,9 +310,17 @@ impl Place {
 pub struct FlagRef<'s> {
     snapshot: &'s Snapshot,
     slot: &'s slot::FlagSlot,
+    place: Place,
 }
 
 impl<'s> FlagRef<'s> {
+    /// Where its name stands.
+    #[must_use]
+    #[inline]
+    pub fn place(self) -> Place {
+        self.place
+    }
+
     /// The short way to what it serves.
     #[must_use]
     #[inline]
@@ -318,13 +333,6 @@ impl<'s> FlagRef<'s> {
     #[inline]
     pub fn evaluate_lazily(self, context: &Context, now: impl Fn() -> Timestamp) -> Evaluation<'s> {
         self.snapshot.told(evaluate::serve(self.snapshot, self.slot, context, now))
-    }
-
-    /// The same, the long way: for whoever has tried the short one.
-    #[must_use]
-    #[inline]
-    pub fn evaluate_wholly(self, context: &Context, now: impl Fn() -> Timestamp) -> Evaluation<'s> {
-        self.snapshot.told(evaluate::serve_slot(self.snapshot, self.slot, context, now))
     }
 }
 

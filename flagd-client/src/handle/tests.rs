@@ -61,7 +61,7 @@ fn an_undeclared_flag_fails_the_test_when_it_is_asked() {
 #[test]
 fn cells_are_shared_and_forgotten_with_their_last_handle() {
     let (flags, declared) = testing::flags().on("a").build_with_handle();
-    let count = || flags.shared.board.cells.lock().unwrap().len();
+    let count = || flags.shared.board.handles();
     let (first, second) = (flags.flag("a"), flags.flag("a"));
     assert_eq!(count(), 1);
     drop((first, second));

@@ -79,7 +79,7 @@ pub(super) fn serve<'s>(
 
 /// A call of its own, so that the short way stays short.
 #[inline(never)]
-pub(super) fn serve_slot<'s>(
+fn serve_slot<'s>(
     snapshot: &'s Snapshot,
     slot: &'s FlagSlot,
     context: &Context,

@@ -5,13 +5,10 @@
 //! compares one text there, which is the thing that the caller wants to read next anyway. Entries are only
 //! added. This file does not know what the numbers stand for.
 
-use std::hash::{BuildHasher, Hasher};
 use std::hint::select_unpredictable;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
-
-use crate::text::Text;
+use crate::text::{Text, hash};
 
 /// Entries per text at least: in a table so empty a text nearly always lies where it is looked for first.
 const ROOM: usize = 4;
@@ -133,55 +130,6 @@ impl Index {
     pub(super) fn is_shared_with(&self, other: &Index) -> bool {
         Arc::ptr_eq(&self.buckets, &other.buckets)
     }
-}
-
-/// Odd and without a pattern (digits of pi); they keep a text of zeros from hashing to zero.
-const KEYS: [u64; 4] =
-    [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7345, 0xa409_3822_299f_31d1, 0x082e_fa98_ec4e_6c89];
-
-/// The hash of a text. The texts come from operators, not from the public, so it needs no secret. Most names
-/// are of a length that two pieces from both ends cover; they are spread here, without a call.
-#[inline]
-pub(super) fn hash(text: &str) -> u64 {
-    let [a, b, c, d] = KEYS;
-    let bytes = text.as_bytes();
-    let length = bytes.len() as u64;
-    let ends = match bytes.len() {
-        4..8 => bytes.first_chunk().zip(bytes.last_chunk()).map(|(first, last)| {
-            fold(u64::from(u32::from_le_bytes(*first)) ^ a ^ length, u64::from(u32::from_le_bytes(*last)) ^ b)
-        }),
-        2..4 => bytes.first_chunk().zip(bytes.last_chunk()).map(|(first, last)| {
-            fold(u64::from(u16::from_le_bytes(*first)) ^ a ^ length, u64::from(u16::from_le_bytes(*last)) ^ b)
-        }),
-        8..=16 => bytes.first_chunk().zip(bytes.last_chunk()).map(|(first, last)| {
-            fold(u64::from_le_bytes(*first) ^ a ^ length, u64::from_le_bytes(*last) ^ b)
-        }),
-        17..=32 => bytes.first_chunk().zip(bytes.last_chunk()).map(|(first, last)| {
-            let ([a1, b1], [a2, b2]) = (halves(*first), halves(*last));
-            fold(a1 ^ a ^ length, b1 ^ b) ^ fold(a2 ^ c, b2 ^ d)
-        }),
-        _ => None,
-    };
-    ends.unwrap_or_else(|| hash_other(bytes))
-}
-
-fn hash_other(bytes: &[u8]) -> u64 {
-    let mut hasher = FixedState::default().build_hasher();
-    hasher.write(bytes);
-    hasher.finish()
-}
-
-/// Both halves of the product: every bit of the factors reaches the middle ones.
-#[inline]
-fn fold(a: u64, b: u64) -> u64 {
-    let (low, high) = a.carrying_mul(b, 0);
-    low ^ high
-}
-
-#[inline]
-fn halves(bytes: [u8; 16]) -> [u64; 2] {
-    let [low, high] = bytes.as_chunks::<8>().0 else { return [0; 2] };
-    [u64::from_le_bytes(*low), u64::from_le_bytes(*high)]
 }
 
 /// A set of texts.

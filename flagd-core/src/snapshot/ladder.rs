@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::context::{Attribute, Context};
-use crate::text::Text;
+use crate::text::{Text, hash};
 
 use super::compile::{Condition, Rule};
 use super::condition::{Path, Test};
-use super::index::{Index, hash};
+use super::index::Index;
 
 /// Fewer rules are walked faster than looked up.
 const RUNGS_MIN: usize = 4;

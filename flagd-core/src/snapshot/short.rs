@@ -58,7 +58,7 @@ impl ShortWay {
     }
 
     /// What the flag serves; `None` says nothing, and the flag itself must be asked.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn is_on(self, context: &Context) -> Option<bool> {
         if self.rest & SPLIT == 0 {

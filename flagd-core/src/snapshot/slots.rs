@@ -8,9 +8,9 @@
 
 use std::sync::Arc;
 
-use crate::text::Text;
+use crate::text::{Text, hash};
 
-use super::index::{Index, hash};
+use super::index::Index;
 
 /// Slots of one chunk: what one changed flag copies. With 100,000 flags, copying one chunk and the list of
 /// all chunks cost about the same.
@@ -50,9 +50,10 @@ impl<T: Clone + Default> Slots<T> {
         named.name.is(name).then_some(&named.contents)
     }
 
-    /// The number of a name.
-    pub(super) fn slot_of(&self, name: &str) -> Option<Slot> {
-        self.index.find(hash(name), |slot| self.named(slot)?.name.is(name).then_some(slot))
+    /// The contents of a name, and its number.
+    #[inline]
+    pub(super) fn find_with_slot(&self, name: &str) -> Option<(Slot, &T)> {
+        self.index.find(hash(name), |slot| Some((slot, self.find_at(slot, name)?)))
     }
 
     /// The contents of a number.
@@ -74,7 +75,7 @@ impl<T: Clone + Default> Slots<T> {
 
     /// The number of a name; a new one when the name never had any.
     pub(super) fn intern(&mut self, name: &str) -> Slot {
-        if let Some(slot) = self.slot_of(name) {
+        if let Some((slot, _)) = self.find_with_slot(name) {
             return slot;
         }
         let slot = self.names;
@@ -98,6 +99,22 @@ impl<T: Clone + Default> Slots<T> {
         if let Some(named) = self.named_mut(slot) {
             change(&mut named.contents);
         }
+    }
+
+    /// The names and contents that lie in chunks which `other` does not share.
+    pub(super) fn unshared<'a>(
+        &'a self,
+        other: &'a Slots<T>,
+    ) -> impl Iterator<Item = (Slot, &'a str, &'a T)> {
+        let is_shared = |(at, chunk): &(usize, &Arc<_>)| {
+            other.chunks.get(*at).is_some_and(|other| Arc::ptr_eq(chunk, other))
+        };
+        let chunks = self.chunks.iter().enumerate().filter(move |chunk| !is_shared(chunk));
+        let numbered = chunks.flat_map(|(at, chunk)| (at * CHUNK..).zip(chunk.iter()));
+        numbered.filter_map(|(slot, named)| {
+            let slot = Slot::try_from(slot).ok().filter(|slot| *slot < self.names)?;
+            Some((slot, named.name.as_str(), &named.contents))
+        })
     }
 
     /// All names and their contents, in the order in which the names appeared.
