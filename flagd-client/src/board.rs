@@ -98,10 +98,10 @@ impl Board {
         // Pairs with the fence in `put_in_use`: whoever has read a word of a new state sees that it was coming.
         fence(Ordering::Acquire);
         let is_settled = before.is_multiple_of(2) && self.generation.load(Ordering::Relaxed) == before;
-        match way.is_on(context) {
-            Some(is_on) if is_settled => Told::Serves(is_on),
-            _ => Told::Place(cell.place()),
+        if is_settled && let Some(is_on) = way.is_on(context) {
+            return Told::Serves(is_on);
         }
+        Told::Place(cell.place())
     }
 
     /// The cell of a flag for a handle. The lock keeps a new state from coming in between.
@@ -120,6 +120,7 @@ impl Board {
     fn show(&self, before: Option<&Compiled>, after: Option<&Compiled>) {
         let empty = Compiled::empty();
         let (before, after) = (before.unwrap_or(&empty), after.unwrap_or(&empty));
+        self.names.reserve(after.names());
         // What the new state does not have, or has elsewhere, must not go on being served.
         for (_, key, _) in before.differing(after) {
             if let Some(cell) = self.names.find(key) {

@@ -194,6 +194,12 @@ impl Snapshot {
         self.flags.unshared(&other.flags).map(|(slot, key, flag)| (Place(slot), key, flag.short_way()))
     }
 
+    /// How many names of flags it knows, those of flags that are gone included.
+    #[must_use]
+    pub fn names(&self) -> usize {
+        self.flags.len()
+    }
+
     /// A snapshot of nothing, to differ from.
     #[must_use]
     pub fn empty() -> Snapshot {

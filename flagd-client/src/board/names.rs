@@ -13,7 +13,7 @@ use super::Cell;
 
 /// Cells of the smallest table.
 const SMALLEST: usize = 64;
-/// Each table is twice as large as the one before: these hold more names than there are numbers.
+/// Each table is at least twice as large as the one before: these hold more names than there are numbers.
 const TABLES: usize = 26;
 /// Entries that are looked at together: which of them it is cannot be foreseen.
 const TOGETHER: usize = 4;
@@ -62,28 +62,44 @@ impl Names {
         if let Some(cell) = self.find(name) {
             return Some(cell);
         }
-        let last = self.last.load(Ordering::Relaxed);
-        let table = self.tables.get(last)?.get_or_init(|| Table::with_room(SMALLEST << last));
-        if table.has_room() {
-            return table.add(name);
+        let last = self.tables.get(self.last.load(Ordering::Relaxed))?.get();
+        match last.filter(|table| table.has_room()) {
+            Some(table) => table.add(name),
+            None => self.grow(last.map_or(SMALLEST, |table| table.lines.len() * 2))?.add(name),
         }
-        let larger = Table::with_room(SMALLEST << (last + 1));
-        for line in &table.lines {
+    }
+
+    /// Makes room for so many names at once, and a few more.
+    pub(super) fn reserve(&self, names: usize) {
+        let last = self.tables.get(self.last.load(Ordering::Relaxed)).and_then(OnceLock::get);
+        let room = last.map_or(0, |table| table.lines.len());
+        if room < names {
+            self.grow((names + names / 8).max(room * 2).max(SMALLEST));
+        }
+    }
+
+    /// A larger table that says what the last one says.
+    fn grow(&self, lines: usize) -> Option<&Table> {
+        let last = self.last.load(Ordering::Relaxed);
+        let before = self.tables.get(last)?.get();
+        let next = if before.is_some() { last + 1 } else { last };
+        let larger = Table::with_room(lines);
+        for line in before.iter().flat_map(|table| &table.lines) {
             if let Some(cell) = line.name.get().and_then(|name| larger.add(name.as_str())) {
                 cell.copy(&line.cell);
             }
         }
-        let larger = self.tables.get(last + 1)?.get_or_init(|| larger);
-        self.last.store(last + 1, Ordering::Release);
-        larger.add(name)
+        let larger = self.tables.get(next)?.get_or_init(|| larger);
+        self.last.store(next, Ordering::Release);
+        Some(larger)
     }
 }
 
 impl Table {
     fn with_room(lines: usize) -> Table {
-        let many = |count| std::iter::repeat_with(Bucket::default).take(count).collect();
+        let buckets = (lines * ROOM).div_ceil(TOGETHER).next_power_of_two();
         Table {
-            buckets: many(lines * ROOM / TOGETHER),
+            buckets: std::iter::repeat_with(Bucket::default).take(buckets).collect(),
             lines: std::iter::repeat_with(Line::default).take(lines).collect(),
             used: AtomicUsize::new(0),
         }

@@ -101,6 +101,11 @@ impl<T: Clone + Default> Slots<T> {
         }
     }
 
+    /// How many names there are.
+    pub(super) fn len(&self) -> usize {
+        self.names as usize
+    }
+
     /// The names and contents that lie in chunks which `other` does not share.
     pub(super) fn unshared<'a>(
         &'a self,
