@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::hint::select_unpredictable;
+use std::hint::black_box;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -37,6 +37,8 @@ pub(super) struct Flag {
     pub(super) variants: Variants,
     pub(super) off_variant: u32,
     pub(super) switch: Switch,
+    /// Enabled, without requirements and rules: `otherwise` decides.
+    pub(super) is_plain: bool,
     pub(super) requires: Box<[Requirement]>,
     pub(super) rules: Box<[Rule]>,
     pub(super) ladder: Option<Box<Ladder>>,
@@ -126,7 +128,8 @@ pub(super) struct Split {
     pub(super) first: Arm,
     /// Everything past the last arm with an end.
     pub(super) last: u32,
-    pub(super) middle: Box<[Arm]>,
+    /// All arms, when they are more than two; the last one ends with the line.
+    pub(super) arms: Box<[Arm]>,
     pub(super) by: Option<Box<Path>>,
 }
 
@@ -137,21 +140,33 @@ pub(super) struct Arm {
     pub(super) variant: u32,
 }
 
+/// Up to this many arms are counted through, without a branch; more are searched.
+const COUNTED: usize = 16;
+
 impl Split {
-    /// Who owns a point.
+    /// Who owns a point. Chance is what no branch predictor can learn, and a wrong guess throws away what the
+    /// processor has already done of the next evaluations, which costs more than the whole hash. So the owner is
+    /// computed; `black_box` keeps the compiler from turning that back into a branch.
     #[inline]
     pub(super) fn owner(&self, point: Point) -> u32 {
-        // Chance is what no branch predictor can learn, and a wrong guess costs more than the whole hash: so the
-        // owner is selected without a branch.
-        let (first, last) = (self.first.variant, self.last);
-        if self.middle.is_empty() {
-            return select_unpredictable(point < self.first.end, first, last);
+        if self.arms.is_empty() {
+            let first = black_box(0_u32.wrapping_sub(u32::from(point < self.first.end)));
+            return self.last ^ ((self.first.variant ^ self.last) & first);
         }
-        let past = self.middle.partition_point(|arm| arm.end <= point);
-        let beyond = self.middle.len().saturating_sub(1);
-        let middle = self.middle.get(past.min(beyond)).map_or(last, |arm| arm.variant);
-        let after_first = select_unpredictable(past > beyond, last, middle);
-        select_unpredictable(point < self.first.end, first, after_first)
+        let past = if self.arms.len() <= COUNTED {
+            self.arms.iter().map(|arm| usize::from(arm.end <= point)).sum()
+        } else {
+            self.arms.partition_point(|arm| arm.end <= point)
+        };
+        self.arms.get(past).map_or(self.last, |arm| arm.variant)
+    }
+
+    /// The arms.
+    pub(super) fn arms(&self) -> Vec<Arm> {
+        match &*self.arms {
+            [] => vec![self.first, Arm { end: Point(LINE), variant: self.last }],
+            arms => arms.to_vec(),
+        }
     }
 }
 
@@ -268,6 +283,9 @@ impl<'a> Compiler<'a> {
             ladder: Ladder::of(&rules),
             off_variant: position(definition, &definition.off_variant)?,
             switch: definition.switch,
+            is_plain: definition.switch == Switch::Enabled
+                && definition.requires.is_empty()
+                && definition.rules.is_empty(),
             requires,
             rules,
             value_type: definition.flag_type(),
@@ -334,16 +352,20 @@ fn serve(definition: &FlagDefinition, serve: &definition::Serve) -> Result<Serve
         Layout::Stretches(stretches) => join(stretches.clone()),
         Layout::Shares(shares) => lay(shares, &definition.off_variant),
     };
-    let mut arms = arms(definition, &stretches)?;
-    let Some(last) = arms.pop().filter(|last| last.end == Point(LINE)) else {
-        return Err("the shares of a split do not sum to 100 %".into());
+    let arms = arms(definition, &stretches)?;
+    let (first, last) = match &*arms {
+        [.., last] if last.end != Point(LINE) => {
+            return Err("the shares of a split do not sum to 100 %".into());
+        }
+        [first, .., last] => (*first, last.variant),
+        // Who owns the whole line needs no unit.
+        [only] => return Ok(Serve::Variant(only.variant)),
+        [] => return Err("a split without shares".into()),
     };
-    // Who owns the whole line needs no unit.
-    let Some((first, middle)) = arms.split_first() else { return Ok(Serve::Variant(last.variant)) };
     Ok(Serve::Split(Split {
-        first: *first,
-        last: last.variant,
-        middle: middle.into(),
+        first,
+        last,
+        arms: if arms.len() > 2 { arms.into() } else { Box::default() },
         by: split.by.as_deref().map(|by| Box::new(Path::of(by))),
     }))
 }

@@ -5,7 +5,7 @@
 //! come to an end. An observer is told every step; the one that does not listen costs nothing.
 
 use std::cell::Cell;
-use std::hint::select_unpredictable;
+use std::hint::black_box;
 
 use serde_json::Value;
 
@@ -69,10 +69,11 @@ pub(super) fn serve<'s>(
     now: impl Fn() -> Timestamp,
 ) -> Served<'s> {
     match slot.short_way().is_on(context) {
-        Some(is_on) => {
-            let [off, on] = &ON_OFF;
-            select_unpredictable(is_on, on, off).served(Reason::Otherwise)
-        }
+        // A place computed, not a branch: see `ShortWay::is_on`.
+        Some(is_on) => match ON_OFF.get(black_box(usize::from(is_on))) {
+            Some(variant) => variant.served(Reason::Otherwise),
+            None => nothing(Reason::Otherwise),
+        },
         None => serve_slot(snapshot, slot, context, now),
     }
 }
@@ -85,6 +86,11 @@ fn serve_slot<'s>(
     context: &Context,
     now: impl Fn() -> Timestamp,
 ) -> Served<'s> {
+    if let (Some(flag), None) = (slot.flag(), slot.kill())
+        && flag.is_plain
+    {
+        return flag.serve_otherwise(context);
+    }
     Evaluator::new(snapshot, context, now, Nobody).slot(slot, 0)
 }
 
@@ -335,6 +341,20 @@ impl Flag {
         match self.variants.get(variant) {
             Some(variant) => variant.served(reason),
             None => nothing(reason),
+        }
+    }
+
+    /// What is served where nothing is to be looked at before `otherwise`, and nobody listens.
+    #[inline]
+    fn serve_otherwise(&self, context: &Context) -> Served<'_> {
+        let split = match &self.otherwise {
+            Serve::Variant(variant) => return self.serve(*variant, Reason::Otherwise),
+            Serve::Split(split) => split,
+        };
+        let mut buffer = Buffer::default();
+        match unit(context, split.by.as_deref(), &mut buffer) {
+            Some(unit) => self.serve(split.owner(Point::of(self.seed, unit)), Reason::Otherwise),
+            None => self.off(Reason::NoUnit),
         }
     }
 

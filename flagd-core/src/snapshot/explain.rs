@@ -150,15 +150,14 @@ pub(super) fn no_unit(split: &Split) -> String {
 }
 
 pub(super) fn point(split: &Split, unit: &str, point: Point, variant: Option<&str>) -> String {
-    let ends = std::iter::once(&split.first).chain(&split.middle).map(|arm| arm.end);
     let mut start = Point(0);
     let mut end = Point(LINE);
-    for next in ends {
-        if point < next {
-            end = next;
+    for arm in split.arms() {
+        if point < arm.end {
+            end = arm.end;
             break;
         }
-        start = next;
+        start = arm.end;
     }
     let variant = variant.unwrap_or_default();
     format!("point {} of {unit:?} lies in `{variant}` ({}..{})", point.0, start.0, end.0)

@@ -6,7 +6,6 @@
 //! nothing. It does not know whose it is.
 
 use crate::context::Context;
-use crate::definition::Switch;
 use crate::split::{Point, Seed, upper_half};
 
 use super::compile::{Flag, Serve, Variants};
@@ -32,14 +31,13 @@ const BELOW_BIT: u32 = ABOVE_BIT + 1;
 
 impl ShortWay {
     pub(super) fn of(flag: &Flag) -> ShortWay {
-        let is_plain = flag.switch == Switch::Enabled && flag.requires.is_empty() && flag.rules.is_empty();
-        if !is_plain || !matches!(flag.variants, Variants::OnOff) {
+        if !flag.is_plain || !matches!(flag.variants, Variants::OnOff) {
             return ShortWay::default();
         }
         let is_on = |variant| flag.variants.get(variant).is_some_and(|variant| variant.value == true);
         match &flag.otherwise {
             Serve::Variant(variant) => ShortWay::everybody(is_on(*variant)),
-            Serve::Split(split) if split.by.is_none() && split.middle.is_empty() => {
+            Serve::Split(split) if split.by.is_none() && split.arms.is_empty() => {
                 ShortWay::split(flag.seed, split.first.end, is_on(split.first.variant), is_on(split.last))
             }
             Serve::Split(_) => ShortWay::default(),
