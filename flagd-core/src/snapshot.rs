@@ -29,6 +29,7 @@ mod refusal;
 mod short;
 mod slot;
 mod slots;
+mod stretch;
 mod unit;
 mod version;
 

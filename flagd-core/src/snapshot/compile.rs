@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::hint::black_box;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -27,22 +26,24 @@ use super::index::Texts;
 use super::ladder::Ladder;
 use super::slot::{FlagSlot, SegmentSlot};
 use super::slots::{Slot, Slots};
+use super::stretch::{Arm, Split};
 
-/// A flag, as it runs.
+/// A flag, as it runs. In this order in memory: what every evaluation reads comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Flag {
-    pub(super) seed: Seed,
-    /// What is served when no rule holds.
-    pub(super) otherwise: Serve,
-    pub(super) variants: Variants,
-    pub(super) off_variant: u32,
-    pub(super) switch: Switch,
     /// Enabled, without requirements and rules: `otherwise` decides.
     pub(super) is_plain: bool,
-    pub(super) requires: Box<[Requirement]>,
+    pub(super) switch: Switch,
+    pub(super) value_type: FlagType,
+    pub(super) off_variant: u32,
+    pub(super) seed: Seed,
+    pub(super) variants: Variants,
+    /// What is served when no rule holds.
+    pub(super) otherwise: Serve,
     pub(super) rules: Box<[Rule]>,
     pub(super) ladder: Option<Box<Ladder>>,
-    pub(super) value_type: FlagType,
+    pub(super) requires: Box<[Requirement]>,
     pub(super) origin: Origin,
 }
 
@@ -119,55 +120,6 @@ pub(super) struct Rule {
 pub(super) enum Serve {
     Variant(u32),
     Split(Split),
-}
-
-/// A line with at least two owners. The first stretch lies here, not behind a pointer: with it alone every
-/// on/off split is decided.
-#[derive(Debug)]
-pub(super) struct Split {
-    pub(super) first: Arm,
-    /// Everything past the last arm with an end.
-    pub(super) last: u32,
-    /// All arms, when they are more than two; the last one ends with the line.
-    pub(super) arms: Box<[Arm]>,
-    pub(super) by: Option<Box<Path>>,
-}
-
-/// A stretch of the line, up to (not with) its end.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Arm {
-    pub(super) end: Point,
-    pub(super) variant: u32,
-}
-
-/// Up to this many arms are counted through, without a branch; more are searched.
-const COUNTED: usize = 16;
-
-impl Split {
-    /// Who owns a point. Chance is what no branch predictor can learn, and a wrong guess throws away what the
-    /// processor has already done of the next evaluations, which costs more than the whole hash. So the owner is
-    /// computed; `black_box` keeps the compiler from turning that back into a branch.
-    #[inline]
-    pub(super) fn owner(&self, point: Point) -> u32 {
-        if self.arms.is_empty() {
-            let first = black_box(0_u32.wrapping_sub(u32::from(point < self.first.end)));
-            return self.last ^ ((self.first.variant ^ self.last) & first);
-        }
-        let past = if self.arms.len() <= COUNTED {
-            self.arms.iter().map(|arm| usize::from(arm.end <= point)).sum()
-        } else {
-            self.arms.partition_point(|arm| arm.end <= point)
-        };
-        self.arms.get(past).map_or(self.last, |arm| arm.variant)
-    }
-
-    /// The arms.
-    pub(super) fn arms(&self) -> Vec<Arm> {
-        match &*self.arms {
-            [] => vec![self.first, Arm { end: Point(LINE), variant: self.last }],
-            arms => arms.to_vec(),
-        }
-    }
 }
 
 /// A segment, as it runs.
@@ -353,21 +305,15 @@ fn serve(definition: &FlagDefinition, serve: &definition::Serve) -> Result<Serve
         Layout::Shares(shares) => lay(shares, &definition.off_variant),
     };
     let arms = arms(definition, &stretches)?;
-    let (first, last) = match &*arms {
-        [.., last] if last.end != Point(LINE) => {
-            return Err("the shares of a split do not sum to 100 %".into());
-        }
-        [first, .., last] => (*first, last.variant),
+    match &*arms {
+        [.., last] if last.end == Point(LINE) => {}
+        _ => return Err("the shares of a split do not sum to 100 %".into()),
+    }
+    match &*arms {
         // Who owns the whole line needs no unit.
-        [only] => return Ok(Serve::Variant(only.variant)),
-        [] => return Err("a split without shares".into()),
-    };
-    Ok(Serve::Split(Split {
-        first,
-        last,
-        arms: if arms.len() > 2 { arms.into() } else { Box::default() },
-        by: split.by.as_deref().map(|by| Box::new(Path::of(by))),
-    }))
+        [only] => Ok(Serve::Variant(only.variant)),
+        _ => Ok(Serve::Split(Split::of(arms, split.by.as_deref()))),
+    }
 }
 
 fn arms(definition: &FlagDefinition, stretches: &[Stretch]) -> Result<Vec<Arm>, String> {

@@ -14,11 +14,12 @@ use crate::definition::Switch;
 use crate::split::Point;
 use crate::time::Timestamp;
 
-use super::compile::{Condition, Flag, Killed, ON_OFF, Requirement, Rule, Segment, Serve, Split, Variant};
+use super::compile::{Condition, Flag, Killed, ON_OFF, Requirement, Rule, Segment, Serve, Variant};
 use super::condition::{Path, Test};
 use super::explain as say;
 use super::ladder::Climb;
 use super::slot::FlagSlot;
+use super::stretch::Split;
 use super::unit::{Buffer, unit};
 use super::{Reason, Snapshot};
 
@@ -286,7 +287,7 @@ impl<'r, 's, N: Fn() -> Timestamp, O: Observer> Evaluator<'r, 's, N, O> {
     fn split(&mut self, flag: &'s Flag, split: &'s Split, reason: Reason<'s>) -> Served<'s> {
         self.observer.open(|| say::split(split));
         let mut buffer = Buffer::default();
-        let Some(unit) = unit(self.context, split.by.as_deref(), &mut buffer) else {
+        let Some(unit) = unit(self.context, split.by(), &mut buffer) else {
             self.observer.close(|| say::no_unit(split));
             return flag.off(Reason::NoUnit);
         };
@@ -352,7 +353,7 @@ impl Flag {
             Serve::Split(split) => split,
         };
         let mut buffer = Buffer::default();
-        match unit(context, split.by.as_deref(), &mut buffer) {
+        match unit(context, split.by(), &mut buffer) {
             Some(unit) => self.serve(split.owner(Point::of(self.seed, unit)), Reason::Otherwise),
             None => self.off(Reason::NoUnit),
         }

@@ -13,9 +13,10 @@ use crate::definition::{self, Case, Scalar};
 use crate::split::{LINE, Point};
 use crate::time::Timestamp;
 
-use super::compile::{Requirement, Rule, Segment, Split};
+use super::compile::{Requirement, Rule, Segment};
 use super::condition::Path;
 use super::evaluate::{Evaluator, Observer, Served};
+use super::stretch::Split;
 use super::{Explanation, Snapshot, Step};
 
 /// How many operands a sentence lists before it only counts the rest.
@@ -139,11 +140,11 @@ pub(super) fn time_outcome(now: Timestamp, is_in: bool) -> String {
 }
 
 pub(super) fn split(split: &Split) -> String {
-    format!("split by {}", source(split.by.as_deref()))
+    format!("split by {}", source(split.by()))
 }
 
 pub(super) fn no_unit(split: &Split) -> String {
-    match &split.by {
+    match split.by() {
         Some(path) => format!("no unit: `{}` is absent, or neither text nor a whole number", path.as_str()),
         None => "no unit: the context has no targeting key".to_owned(),
     }

@@ -37,9 +37,12 @@ impl ShortWay {
         let is_on = |variant| flag.variants.get(variant).is_some_and(|variant| variant.value == true);
         match &flag.otherwise {
             Serve::Variant(variant) => ShortWay::everybody(is_on(*variant)),
-            Serve::Split(split) if split.by.is_none() && split.arms.is_empty() => {
-                ShortWay::split(flag.seed, split.first.end, is_on(split.first.variant), is_on(split.last))
-            }
+            Serve::Split(split) if split.by().is_none() => match *split.arms() {
+                [below, above] => {
+                    ShortWay::split(flag.seed, below.end, is_on(below.variant), is_on(above.variant))
+                }
+                _ => ShortWay::default(),
+            },
             Serve::Split(_) => ShortWay::default(),
         }
     }
