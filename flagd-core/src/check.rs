@@ -17,6 +17,8 @@ mod reach;
 mod together;
 mod warnings;
 
+pub(crate) use reach::Fate;
+
 use chains::{Chain, chains};
 pub use together::file_warnings;
 pub use warnings::warnings;

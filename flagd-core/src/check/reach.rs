@@ -6,6 +6,47 @@
 use crate::definition::{Case, Condition, Scalar, Test};
 use crate::time::Timestamp;
 
+/// What is known of a condition without a context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It depends.
+    Open,
+    /// It holds for nobody.
+    Never,
+    /// It holds for everybody.
+    Always,
+}
+
+/// Conditions in a list above which looking at every pair of them costs more than it spares.
+const PAIRS_MAX: usize = 32;
+
+impl Fate {
+    /// The fate of a condition for an evaluator that may spare itself the looking. One that asks for segments is
+    /// open: how many segments were looked at is part of what an evaluation means.
+    pub(crate) fn of(condition: &Condition) -> Fate {
+        if !is_small(condition) {
+            return Fate::Open;
+        }
+        if is_never(condition) {
+            Fate::Never
+        } else if is_always(condition) {
+            Fate::Always
+        } else {
+            Fate::Open
+        }
+    }
+}
+
+/// Without segments, and without long lists.
+fn is_small(condition: &Condition) -> bool {
+    match condition {
+        Condition::All(list) | Condition::Any(list) => list.len() <= PAIRS_MAX && list.iter().all(is_small),
+        Condition::Not(inner) => is_small(inner),
+        Condition::Segment(_) => false,
+        Condition::Time { .. } | Condition::Attribute { .. } => true,
+    }
+}
+
 /// Whether no context meets the condition.
 pub(super) fn is_never(condition: &Condition) -> bool {
     match condition {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::check::Fate;
 use crate::definition::{
     self, FlagDefinition, FlagType, Kill, Layout, SegmentDefinition, Stretch, Switch, parse_stored_flag,
     parse_stored_segment,
@@ -111,6 +112,8 @@ pub(super) struct Requirement {
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) name: Box<str>,
+    /// What is known of the condition without a context.
+    pub(super) fate: Fate,
     pub(super) condition: Condition,
     pub(super) serve: Serve,
 }
@@ -211,6 +214,7 @@ impl<'a> Compiler<'a> {
             .map(|rule| {
                 Ok(Rule {
                     name: rule.name.as_str().into(),
+                    fate: Fate::of(&rule.condition),
                     condition: self.condition(&rule.condition, &mut uses)?,
                     serve: serve(definition, &rule.serve)?,
                 })

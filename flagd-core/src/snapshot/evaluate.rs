@@ -9,6 +9,7 @@ use std::hint::black_box;
 
 use serde_json::Value;
 
+use crate::check::Fate;
 use crate::context::{Attribute, Context};
 use crate::definition::Switch;
 use crate::split::Point;
@@ -182,6 +183,11 @@ impl<'r, 's, N: Fn() -> Timestamp, O: Observer> Evaluator<'r, 's, N, O> {
 
     #[inline]
     fn rule(&mut self, rule: &'s Rule) -> bool {
+        match rule.fate {
+            Fate::Never if !O::LISTENS => return false,
+            Fate::Always if !O::LISTENS => return true,
+            _ => {}
+        }
         self.observer.open(|| say::rule(rule));
         let held = self.condition(&rule.condition, 0);
         self.observer.close(|| say::held(held));

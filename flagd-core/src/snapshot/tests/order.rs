@@ -251,3 +251,20 @@ fn flags_are_listed_with_their_types() {
     let types = ["a", "b", "broken", "only-a-kill"].map(|key| world.snapshot.flag_type(key));
     assert_eq!(types, [Some(FlagType::String), Some(FlagType::Boolean), None, Some(FlagType::Number)]);
 }
+
+#[test]
+fn rules_that_hold_for_nobody_or_everybody_are_not_looked_at_and_are_explained_all_the_same() {
+    let mut world = World::new();
+    let never = r#"{"all": [{"attribute": "p", "equals": "x"}, {"attribute": "p", "exists": false}]}"#;
+    let always = r#"{"any": [{"attribute": "p", "exists": true}, {"attribute": "p", "exists": false}]}"#;
+    let flag = format!(
+        r#"{{"rules": [{{"name": "never", "if": {never}, "serve": "on"}}, {{"name": "always", "if": {always}, "serve": "on"}},
+            {{"name": "late", "if": {{"attribute": "p", "equals": "x"}}, "serve": "off"}}]}}"#
+    );
+    world.change(&[("flag", "f", &flag)]);
+    assert_eq!(world.serves("f"), "on (Rule(always))");
+    let explanation = world.snapshot.explain("f", &Context::new("u"), Timestamp::default());
+    let rules: Vec<&str> =
+        explanation.steps.iter().filter(|step| step.depth == 0).map(|step| &*step.outcome).collect();
+    assert_eq!(rules, ["did not hold", "held", "not reached"]);
+}

@@ -45,7 +45,10 @@ fn any_condition() -> impl Strategy<Value = serde_json::Value> {
         prop_oneof![
             prop::collection::vec(inner.clone(), 1..3).prop_map(|list| json!({"all": list})),
             prop::collection::vec(inner.clone(), 1..3).prop_map(|list| json!({"any": list})),
-            inner.prop_map(|one| json!({"not": one})),
+            inner.clone().prop_map(|one| json!({"not": one})),
+            // Never and always, whatever the context: an evaluation does not look at these, an explanation does.
+            inner.clone().prop_map(|one| json!({"all": [one, {"not": one}]})),
+            inner.prop_map(|one| json!({"any": [one, {"not": one}]})),
         ]
     })
 }
