@@ -102,7 +102,7 @@ pub(crate) fn client_of(state: &State, undeclared: Undeclared) -> Client {
 
 /// Puts a state of the program's own in use.
 pub(crate) fn show(shared: &Shared, state: &State) {
-    drop(shared.swap(Arc::new(view_of(state, Source::Embedded))));
+    drop(shared.swap(&Arc::new(view_of(state, Source::Embedded))));
     shared.bulletin.put(|update| update.revision = state.revision().0);
 }
 

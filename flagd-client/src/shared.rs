@@ -94,7 +94,7 @@ impl Shared {
     }
 
     /// Puts a view in use and gives the one before back, so that the caller decides where it is freed.
-    pub(crate) fn swap(&self, view: Arc<View>) -> Arc<View> {
+    pub(crate) fn swap(&self, view: &Arc<View>) -> Arc<View> {
         self.updates.fetch_add(1, Ordering::Relaxed);
         self.board.put_in_use(&self.current, view)
     }

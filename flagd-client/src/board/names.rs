@@ -31,6 +31,8 @@ pub(super) struct Names {
 struct Table {
     /// As many as a power of two.
     buckets: Box<[Bucket]>,
+    /// The bits of an entry that are the line's number.
+    mask: u32,
     lines: Box<[Line]>,
     /// How many lines are in use.
     used: AtomicUsize,
@@ -100,6 +102,7 @@ impl Table {
         let buckets = (lines * ROOM).div_ceil(TOGETHER).next_power_of_two();
         Table {
             buckets: std::iter::repeat_with(Bucket::default).take(buckets).collect(),
+            mask: u32::try_from(buckets * TOGETHER - 1).unwrap_or(u32::MAX),
             lines: std::iter::repeat_with(Line::default).take(lines).collect(),
             used: AtomicUsize::new(0),
         }
@@ -109,10 +112,10 @@ impl Table {
         self.used.load(Ordering::Relaxed) < self.lines.len()
     }
 
-    /// The bits of an entry that are the line's number.
+    /// The bits of an entry that tell of the hash.
     #[inline]
-    fn mask(&self) -> u32 {
-        (self.buckets.len() * TOGETHER - 1) as u32
+    fn tag(&self, hash: u64) -> u32 {
+        (hash & 0xffff_ffff) as u32 & !self.mask
     }
 
     /// All buckets, beginning with the one in which a name is looked for first.
@@ -129,7 +132,7 @@ impl Table {
     #[inline]
     fn find(&self, name: &str) -> Option<&Cell> {
         let hash = hash(name);
-        let (mask, tag) = (self.mask(), hash as u32 & !self.mask());
+        let (mask, tag) = (self.mask, self.tag(hash));
         let bucket = self.buckets.get(self.home(hash))?;
         let entries = bucket.0.each_ref().map(|entry| entry.load(Ordering::Acquire));
         // Chosen without a branch; of no entry this makes a number that no line has.
@@ -152,7 +155,7 @@ impl Table {
     /// All candidates, bucket by bucket up to one that is not full.
     #[cold]
     fn find_further(&self, hash: u64, name: &str) -> Option<&Cell> {
-        let (mask, tag) = (self.mask(), hash as u32 & !self.mask());
+        let (mask, tag) = (self.mask, self.tag(hash));
         for bucket in self.around(hash) {
             for entry in bucket.0.iter().map(|entry| entry.load(Ordering::Acquire)) {
                 if entry == 0 {
@@ -176,7 +179,7 @@ impl Table {
         let mut entries = self.around(hash).flat_map(|bucket| &bucket.0);
         let free = entries.find(|entry| entry.load(Ordering::Relaxed) == 0)?;
         let number = u32::try_from(number + 1).ok()?;
-        free.store(hash as u32 & !self.mask() | number, Ordering::Release);
+        free.store(self.tag(hash) | number, Ordering::Release);
         Some(&line.cell)
     }
 }

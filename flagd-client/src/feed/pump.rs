@@ -264,7 +264,7 @@ impl Pump {
 
     fn publish(&mut self, view: &Arc<View>) {
         let now_ms = self.now_ms();
-        let before = self.shared.swap(Arc::clone(view));
+        let before = self.shared.swap(view);
         self.retired.add(before, now_ms);
         self.sweep(now_ms);
     }

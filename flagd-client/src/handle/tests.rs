@@ -6,13 +6,15 @@ use crate::{Context, Reason, testing};
 
 const RULES: &str = r#"{"flags": {"f": {"rules": [{"name": "de", "if": {"attribute": "country", "equals": "DE"}, "serve": "on"}]}}}"#;
 
+/// What happens to the flags.
+type Step = Box<dyn Fn(&testing::Handle)>;
+
 #[test]
 fn a_handle_is_right_while_its_flag_changes_disappears_and_comes_back() {
     let (flags, declared) = testing::flags().off("other").lenient().build_with_handle();
     let flag = flags.flag("f");
     assert_eq!(flag.key(), "f");
     let german = Context::new("u").with("country", "DE");
-    type Step = Box<dyn Fn(&testing::Handle)>;
     let steps: Vec<(&str, Step, bool, Reason)> = vec![
         ("not there yet", Box::new(|_| ()), false, Reason::NotFound),
         ("created", Box::new(|flags| flags.on("f")), true, Reason::Otherwise),

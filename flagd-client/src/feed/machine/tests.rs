@@ -699,7 +699,10 @@ fn a_diverged_client_without_a_state_obeys_kills_and_knows_nothing_else() {
     assert!(story.machine.is_diverged());
     assert_eq!(story.serves("a"), (Some(false), "Killed".into()));
     let view = story.machine.keeper().view();
-    assert_eq!(view.answer("b", &Context::new("u"), crate::view::read_bool).why, crate::view::Why::NotReady);
+    assert_eq!(
+        view.answer(view.find("b"), &Context::new("u"), crate::view::read_bool).why,
+        crate::view::Why::NotReady
+    );
     assert_eq!(story.machine.keeper().position(), None, "it acknowledges no state");
 }
 
