@@ -184,10 +184,24 @@ fn one_bit_of_a_unit_moves_every_bit_of_its_place() {
     const SAMPLES: u32 = 100_000;
     let allowed = SIGMAS * 0.5 / f64::from(SAMPLES).sqrt();
     let seed = Seed::of("new-checkout").0;
-    for (byte, bit) in [(0, 0), (3, 1), (7, 2), (8, 0), (15, 3)] {
+    // The algorithm changes at 16, 128 and 240 bytes, and at 4 and 8 within the shortest.
+    let places = [
+        (6, 0, 0),
+        (8, 7, 6),
+        (16, 0, 0),
+        (16, 3, 1),
+        (16, 7, 2),
+        (16, 8, 0),
+        (16, 15, 3),
+        (17, 16, 4),
+        (129, 64, 0),
+        (241, 100, 5),
+        (300, 0, 1),
+    ];
+    for (length, byte, bit) in places {
         let mut flips = [0_u32; 32];
         for n in 0..SAMPLES {
-            let mut unit = format!("user-{n:011}").into_bytes();
+            let mut unit = format!("{n:0length$}").into_bytes();
             let before = xxh3_64_with_seed(&unit, seed);
             unit[byte] ^= 1 << bit;
             let changed = (before ^ xxh3_64_with_seed(&unit, seed)) >> 32;
@@ -195,7 +209,10 @@ fn one_bit_of_a_unit_moves_every_bit_of_its_place() {
         }
         for (place, count) in flips.iter().enumerate() {
             let share = f64::from(*count) / f64::from(SAMPLES);
-            assert!((share - 0.5).abs() < allowed, "bit {bit} of byte {byte} flips place {place} in {share}");
+            assert!(
+                (share - 0.5).abs() < allowed,
+                "bit {bit} of byte {byte} of {length} flips place {place} in {share}"
+            );
         }
     }
 }

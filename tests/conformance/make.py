@@ -592,4 +592,120 @@ def standing():
     return t
 
 
-print(sum(table().write() for table in (types, strings, numbers, moments, versions, addresses, units, places, standing)), "in all")
+def reading():
+    """Contexts and definitions as text: what a reader makes of members that come twice, of numbers, of nothing."""
+    t = Table("reading", "How contexts are read: members that come twice, null, numbers by how they are written, nesting, keys that are numbers.")
+    t.test("is-1", {"attribute": "a", "equals": 1})
+    t.test("is-2", {"attribute": "a", "equals": Raw("2e0")})
+    t.test("is-text-1", {"attribute": "a", "equals": "1"})
+    t.test("there", {"attribute": "a", "exists": True})
+    t.test("path", {"attribute": "a.b", "equals": 1})
+    t.test("large", {"attribute": "a", "equals": Raw("9223372036854775808")})
+    t.test("small", {"attribute": "a", "equals": Raw("-9223372036854775808")})
+    t.test("zero", {"attribute": "a", "equals": Raw("-0.0")})
+    t.test("key-1", {"attribute": "targetingKey", "equals": "1"})
+    t.test("key-number", {"attribute": "targetingKey", "equals": 1})
+    t.test("key-large", {"attribute": "targetingKey", "equals": "18446744073709551615"})
+    for text in ("1", "1.0", "1e0", "10e-1", "0.1E+1", "1.0000000000000000000"):
+        t.holds("is-1", Raw(f'{{"a": {text}}}'), True)
+        t.holds("is-text-1", Raw(f'{{"a": {text}}}'), False)
+        t.holds("is-2", Raw(f'{{"a": [{text}, 2]}}'), True)
+    t.holds("is-1", Raw('{"a": 2, "a": 1}'), True)
+    t.holds("is-1", Raw('{"a": 1, "a": 2}'), False)
+    t.holds("is-1", Raw('{"a": 1, "\\u0061": 2}'), False)
+    t.holds("there", Raw('{"a": 1, "a": null}'), False)
+    t.holds("there", Raw('{"a": null, "a": 1}'), True)
+    t.holds("path", Raw('{"a": {"b": 2, "b": 1}}'), True)
+    t.holds("path", Raw('{"a": {"b": 1}, "a": {"c": 1}}'), False)
+    t.holds("path", Raw('{"a.b": null, "a": {"b": 1}}'), True)
+    t.holds("path", Raw('{"a.b": 2, "a": {"b": 1}}'), False)
+    for value, there in (("[]", True), ("{}", True), ('""', True), ("[null]", True), ("[[null]]", True), ('{"b": null}', True), ("null", False)):
+        t.holds("there", Raw(f'{{"a": {value}}}'), there)
+    for text in ("9223372036854775808", "9223372036854775808.0", "9.223372036854775808e18", "9223372036854775807.9", "9223372036854775809"):
+        t.holds("large", Raw(f'{{"a": {text}}}'), True)
+    t.holds("large", Raw('{"a": 9223372036854775807}'), False)
+    t.holds("small", Raw('{"a": -9223372036854775808}'), True)
+    t.holds("small", Raw('{"a": -9223372036854775809}'), True)
+    t.holds("small", Raw('{"a": -9223372036854775807}'), False)
+    for text in ("0", "-0", "0.0", "-0.0", "0e999", "1e-999", "-1e-400"):
+        t.holds("zero", Raw(f'{{"a": {text}}}'), True)
+    t.holds("zero", Raw('{"a": 5e-324}'), False)
+    t.holds("key-1", Raw('{"targetingKey": 1}'), True)
+    t.holds("key-1", Raw('{"targetingKey": "2", "targetingKey": 1}'), True)
+    t.holds("key-1", Raw('{"targetingKey": [], "targetingKey": "1"}'), True)
+    t.holds("key-1", Raw('{"targetingKey": "1", "targetingKey": null}'), False)
+    t.holds("key-1", Raw('{"targetingKey": "1", "targetingKey": ""}'), False)
+    t.holds("key-number", Raw('{"targetingKey": 1}'), False)
+    t.holds("key-large", Raw('{"targetingKey": 18446744073709551615}'), True)
+    t.holds("there", Raw('{"a": ' + "[" * 126 + "]" * 126 + "}"), True)
+    t.holds("there", Raw('{"a": ' + '{"b": ' * 125 + "{}" + "}" * 125 + "}"), True)
+    # Letters whose lower case came with Unicode 15 to 17, with simple mapping only, and without any.
+    pairs = (("\u1c89", "\u1c8a"), ("\ua7cb", "\u0264"), ("\ua7da", "\ua7db"), ("\U00016ea0", "\U00016ebb"), ("\u1e9e", "\u00df"),
+             ("\u10a0", "\u2d00"), ("\u13a0", "\uab70"), ("\u1c90", "\u10d0"), ("\u2126", "\u03c9"), ("\u212a", "k"), ("\u03f4", "\u03b8"))
+    for n, (upper, lower) in enumerate(pairs):
+        for operator in ("equals", "startsWith", "endsWith", "contains"):
+            t.test(f"case-{operator}-{n}", {"attribute": "a", operator: upper, "ignoreCase": True})
+            t.holds(f"case-{operator}-{n}", {"a": lower}, True)
+    for n, (one, other) in enumerate((("\u017f", "s"), ("\u03c2", "\u03c3"), ("\u0131", "i"), ("\ufb01", "fi"), ("\u00b5", "\u03bc"), ("\u1e9e", "ss"))):
+        t.test(f"no-case-{n}", {"attribute": "a", "equals": one, "ignoreCase": True})
+        t.holds(f"no-case-{n}", {"a": other}, False)
+        t.holds(f"no-case-{n}", {"a": other.upper()}, False)
+    # Requirements at their edges, and networks that are read as text.
+    for n, (text, versions) in enumerate((
+        (" x ", {"1.2.3": True, "0.0.0": True, "1.2.3-a": False}),
+        ("X", {"1.2.3+b": True, "1": False}),
+        (">=1.2.3-a, <2", {"1.2.3-b": True, "1.2.4-b": False, "1.2.4": True, "2.0.0-a": False}),
+        ("<1.2.3, >=1.2.2-a", {"1.2.2-b": True, "1.2.3-a": False, "1.2.2": True}),
+        ("~0.0.1-a", {"0.0.1-a": True, "0.0.2": True, "0.1.0": False, "0.0.2-a": False}),
+        ("^1, =1.2.3-a", {"1.2.3-a": True, "1.2.3": False}),
+        ("^1.1, =1.2.3-a", {"1.2.3-a": True}),
+        ("1.*, =1.2.3-a", {"1.2.3-a": False}),
+        (">1.2.3-18446744073709551615", {"1.2.3-18446744073709551616": True, "1.2.3-9": False, "1.2.3-a": True}),
+    )):
+        t.test(f"version-{n}", {"attribute": "a", "semver": text})
+        for version, holds in versions.items():
+            t.holds(f"version-{n}", {"a": version}, holds)
+    return t
+
+
+def bounds():
+    """Where an evaluation stops: 10,000 things."""
+    t = Table("bounds", "One evaluation looks at 10,000 things, in the order in which they are reached; what lies beyond does not hold.")
+    use = lambda key: {"segment": key}
+    rules = lambda *conditions: {"rules": [{"name": f"r{n}", "if": c, "serve": "on"} for n, c in enumerate(conditions)]}
+    t.segments["empty"] = {}
+    t.segments["all"] = {"if": {"attribute": "nowhere", "exists": False}}
+    # Each look at a hundred is the segment itself and 99 empty ones.
+    t.segments["hundred"] = {"if": {"any": [use("empty")] * 99}}
+    for n in (98, 99, 100):
+        t.flags[f"hundreds-{n}"] = rules({"any": [use("hundred")] * n}, {"any": [use("empty")] * 99 + [use("all")]})
+        t.flags[f"not-{n}"] = rules({"any": [use("hundred")] * n}, {"not": {"any": [use("empty")] * 99 + [use("all")]}})
+    # 100 n, then 99, then one more: the last is the 10,000th where n is 99.
+    for n, reached in ((98, True), (99, True), (100, False)):
+        t.case(f"hundreds-{n}", {}, *((True, "on", "Rule(r1)") if reached else (False, "off", "Otherwise")))
+        t.case(f"not-{n}", {}, *((False, "off", "Otherwise") if reached else (True, "on", "Rule(r1)")))
+    t.flags["one-too-many"] = rules({"any": [use("hundred")] * 99}, {"any": [use("empty")] * 100}, use("all"))
+    t.case("one-too-many", {}, False, "off", "Otherwise")
+    # What is not looked at does not count: the first that holds ends `any`.
+    t.flags["short"] = rules({"all": [{"any": [use("all"), use("hundred")]}] * 200 + [{"not": use("all")}]}, use("all"))
+    t.case("short", {}, True, "on", "Rule(r1)")
+    # Requirements count too, and those of required flags.
+    t.flags["leaf"] = {"otherwise": "on"}
+    t.flags["costly"] = rules({"any": [use("hundred")] * 99}, use("all"))
+    t.flags["pays"] = {"requires": [{"flag": "leaf", "serves": ["on"]}, {"flag": "costly", "serves": ["on"]}], **rules(use("all"))}
+    t.case("pays", {}, True, "on", "Rule(r0)")
+    t.flags["pays-twice"] = {"requires": [{"flag": "costly", "serves": ["on"]}, {"flag": "pays", "serves": ["on"]}]}
+    t.case("pays-twice", {}, False, "off", "Requirement(pays)")
+    t.flags["chain-0"] = {"otherwise": "on"}
+    t.segments["link-0"] = {"include": ["u"]}
+    for n in range(1, 9):
+        t.flags[f"chain-{n}"] = {"requires": [{"flag": f"chain-{n - 1}", "serves": ["on"]}], "otherwise": "on"}
+        t.segments[f"link-{n}"] = {"if": use(f"link-{n - 1}")}
+    t.flags["links"] = rules(use("link-8"))
+    t.case("chain-8", {}, True, "on", "Otherwise")
+    t.case("links", {"targetingKey": "u"}, True, "on", "Rule(r0)")
+    t.case("links", {"targetingKey": "v"}, False, "off", "Otherwise")
+    return t
+
+
+print(sum(table().write() for table in (types, strings, numbers, moments, versions, addresses, units, places, standing, reading, bounds)), "in all")

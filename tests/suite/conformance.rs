@@ -17,6 +17,7 @@ use flagd_core::time::Timestamp;
 use flagd_proto::admin::EvaluateRequest;
 use flagd_tests::{World, forge};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// One environment and what is asked of it; `tests/conformance/make.py` describes the members.
 #[derive(serde::Deserialize)]
@@ -24,7 +25,8 @@ use serde_json::Value;
 struct File {
     #[serde(rename = "about")]
     _about: String,
-    definitions: Value,
+    /// As it is written in the file: 1, 1.0 and 1e0 are not the same to a reader.
+    definitions: Box<RawValue>,
     #[serde(default)]
     archive: Vec<String>,
     #[serde(default)]
@@ -47,7 +49,8 @@ struct Forged {
 #[serde(deny_unknown_fields)]
 struct Case {
     flag: String,
-    context: Value,
+    /// As it is written in the file.
+    context: Box<RawValue>,
     value: Value,
     variant: Option<String>,
     reason: String,
@@ -61,6 +64,11 @@ type Answer = (Value, Option<String>, String);
 impl Case {
     fn answer(&self) -> Answer {
         (self.value.clone(), self.variant.clone(), self.reason.clone())
+    }
+
+    fn context(&self) -> Context {
+        let value: Value = serde_json::from_str(self.context.get()).expect("a context is JSON");
+        Context::from_json(&value).expect("a context")
     }
 
     fn now(&self) -> Timestamp {
@@ -93,7 +101,7 @@ fn snapshot(file: &File) -> Snapshot {
     let mut state = State::empty(EnvironmentName::new("default").expect("a name"), Epoch::default());
     let author = Author { actor: "cases".into(), reason: None, now: NOW };
     let keys = |names: &[String]| names.iter().map(|name| FlagKey::new(name).expect("a key")).collect();
-    let mut edits = vec![Edit::Put { file: file.definitions.to_string(), mode: PutMode::Create }];
+    let mut edits = vec![Edit::Put { file: file.definitions.get().to_owned(), mode: PutMode::Create }];
     edits.extend(file.archive.iter().map(|name| Edit::Archive(FlagKey::new(name).expect("a key"))));
     if !file.kill.is_empty() {
         edits.push(Edit::Kill(keys(&file.kill)));
@@ -118,7 +126,7 @@ impl Forged {
 /// A server whose environment is what a file says.
 async fn world(file: &File) -> World {
     let mut world = World::start().await;
-    world.create(&file.definitions.to_string()).await;
+    world.create(file.definitions.get()).await;
     for flag in &file.archive {
         world.flagctl(["archive", flag]).await.succeeds().done();
     }
@@ -141,7 +149,7 @@ fn the_engine_answers_as_the_cases_say() {
     for (name, file) in files() {
         let snapshot = snapshot(&file);
         for (at, case) in file.cases.iter().enumerate() {
-            let context = Context::from_json(&case.context).expect("a context");
+            let context = case.context();
             let answer = snapshot.evaluate(&case.flag, &context, case.now());
             let got: Answer = (
                 answer.value.cloned().unwrap_or_default(),
@@ -168,7 +176,7 @@ async fn the_client_answers_as_the_cases_say() {
                 continue;
             }
             asked += 1;
-            let context = Context::from_json(&case.context).expect("a context");
+            let context = case.context();
             let got = ask(&client, &case.flag, &case.value, &context);
             assert_eq!(got, case.answer(), "{name}[{at}] {} {}", case.flag, case.context);
         }
@@ -211,7 +219,7 @@ async fn the_server_answers_as_the_cases_say() {
             let request = EvaluateRequest {
                 environment: "default".into(),
                 flag: case.flag.clone(),
-                context: case.context.to_string().into(),
+                context: case.context.get().to_owned().into(),
                 now_ms: u64::try_from(case.now().as_millis()).expect("a time after 1970"),
                 ..EvaluateRequest::default()
             };

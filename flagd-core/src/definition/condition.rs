@@ -30,6 +30,10 @@ pub(crate) fn compile_pattern(pattern: &str) -> Result<regex::Regex, String> {
 
 /// Reads a network, or an address as the network of that one address; the only way from text to a network.
 pub(crate) fn read_network(text: &str) -> Option<ipnet::IpNet> {
+    // The crate takes `10.0.0.0/08`, which some take for octal, as they would in an address.
+    if text.split_once('/').is_some_and(|(_, length)| length.len() > 1 && length.starts_with('0')) {
+        return None;
+    }
     let network = text.parse::<ipnet::IpNet>();
     network.or_else(|_| text.parse::<core::net::IpAddr>().map(ipnet::IpNet::from)).ok()
 }

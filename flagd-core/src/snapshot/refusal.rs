@@ -16,7 +16,7 @@ use crate::entry::{EntryId, EntryKind, StoredEntry};
 use crate::revision::Revision;
 use crate::state::State;
 
-use super::circle::circles;
+use super::circle::knots;
 use super::compile::{Compiler, Definition, Killed};
 use super::slot::FlagSlot;
 use super::{Snapshot, Touched};
@@ -83,7 +83,11 @@ pub(super) fn derive(previous: &Snapshot, state: &State, touched: Touched<'_>) -
         .collect();
 
     let mut queue = refuse_the_bad(&next, &mut candidates);
-    spread(previous, &next, &mut candidates, &mut queue);
+    while !queue.is_empty() {
+        spread(previous, &next, &mut candidates, &mut queue);
+        // The last good version of what was refused just now may use what is new.
+        refuse_circles(&next, &mut candidates, &mut queue);
+    }
     hold_back_removals_of_what_is_used(&next, &mut candidates);
 
     let mut held = BTreeMap::new();
@@ -209,24 +213,27 @@ fn refuse_the_bad(next: &Snapshot, candidates: &mut Candidates) -> Vec<EntryId> 
     queue
 }
 
-/// Refuses the youngest members of each circle: they closed it.
+/// Refuses the youngest members of each knot of circles, until there is none: they closed it.
 fn refuse_circles(next: &Snapshot, candidates: &mut Candidates, queue: &mut Vec<EntryId>) {
     loop {
         let uses_of = |id: &EntryId| -> Vec<EntryId> {
             match candidates.get(id) {
-                Some(candidate) if candidate.refused.is_none() => candidate.uses().to_vec(),
+                Some(Candidate { wish: Wish::Set(attempt), refused: None, .. }) => {
+                    attempt.outcome.as_ref().map(|to_be| to_be.origin().uses.to_vec()).unwrap_or_default()
+                }
+                // A removal too: whoever uses what it removes makes it wait, and then this goes on serving.
                 _ => next.in_use(id).map(|definition| definition.origin().uses.to_vec()).unwrap_or_default(),
             }
         };
         let waiting = candidates.iter().filter(|(_, candidate)| candidate.refused.is_none());
-        let circles = circles(waiting.map(|(id, _)| id), uses_of);
+        let knots = knots(waiting.map(|(id, _)| id), uses_of);
         let before = queue.len();
-        for circle in circles {
-            let revision_of = |id: &EntryId| {
-                candidates.get(id).filter(|candidate| candidate.refused.is_none()).map(|c| c.revision)
-            };
-            let youngest = circle.iter().filter_map(revision_of).max();
-            let closing: Vec<&EntryId> = circle.iter().filter(|id| revision_of(id) == youngest).collect();
+        for knot in knots {
+            let is_new = |c: &&Candidate| c.refused.is_none() && matches!(c.wish, Wish::Set(_));
+            let revision_of = |id: &EntryId| candidates.get(id).filter(is_new).map(|c| c.revision);
+            let youngest = knot.iter().filter_map(revision_of).max();
+            let closing: Vec<&EntryId> =
+                knot.iter().filter(|id| youngest.is_some() && revision_of(id) == youngest).collect();
             for id in closing {
                 refuse(candidates, queue, id, |_| "it uses itself in a circle".into());
             }

@@ -496,6 +496,12 @@ fn mistakes_in_conditions() {
             "write it such as \"10.0.0.0/8\" or \"2001:db8::/32\"",
         ),
         (
+            r#"{"attribute":"a","cidr":"10.0.0.0/08"}"#,
+            "if.cidr",
+            "neither a network nor an address",
+            "write it such as \"10.0.0.0/8\" or \"2001:db8::/32\"",
+        ),
+        (
             r#"{"attribute":"a","cidr":["10.0.0.1","localhost"]}"#,
             "if.cidr[1]",
             "neither a network nor an address",

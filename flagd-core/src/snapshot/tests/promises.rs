@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::circle::knots;
 use super::*;
 use crate::context::Attribute;
 use crate::definition::{parse_stored_flag, parse_stored_segment};
@@ -256,6 +257,13 @@ proptest! {
         for (id, _) in world.snapshot.all_in_use() {
             prop_assert!(world.state.get(&id).is_some() || refused.contains_key(&id), "{} is gone", id);
         }
+        let in_use: BTreeMap<EntryId, Vec<EntryId>> = world
+            .snapshot
+            .all_in_use()
+            .map(|(id, definition)| (id, definition.origin().uses.to_vec()))
+            .collect();
+        let circles = knots(in_use.keys(), |id| in_use.get(id).cloned().unwrap_or_default());
+        prop_assert_eq!(circles, Vec::<Vec<EntryId>>::new());
     }
 
     #[test]

@@ -242,6 +242,63 @@ fn what_refers_to_nothing_or_to_itself_is_refused() {
 }
 
 #[test]
+fn what_goes_on_serving_closes_no_circle() {
+    const NEEDS_A: &str = r#"{"otherwise": "on", "requires": [{"flag": "a", "serves": ["on"]}]}"#;
+    const NEEDS_B: &str = r#"{"otherwise": "on", "requires": [{"flag": "b", "serves": ["on"]}]}"#;
+    play(
+        "a removal that would have to wait for the one that closes the circle",
+        &[
+            Step(&[("flag", "a", ON)], &[], &[]),
+            Step(&[("flag", "b", NEEDS_A)], &[("b", "on (Otherwise)")], &[]),
+            Step(&[("flag", "a", NEEDS_B)], &[("a", "on (Otherwise)")], &["flag a"]),
+            Step(&[("flag", "b", "")], &[("a", "on (Otherwise)"), ("b", "- (NotFound)")], &["flag a"]),
+            Step(&[("flag", "b", ON)], &[("a", "on (Otherwise)"), ("b", "on (Otherwise)")], &[]),
+        ],
+    );
+    play(
+        "the new version opens the circle, but is refused with its neighbour",
+        &[
+            Step(&[("flag", "a", ON)], &[], &[]),
+            Step(&[("flag", "b", NEEDS_A)], &[("b", "on (Otherwise)")], &[]),
+            Step(&[("flag", "a", NEEDS_B)], &[("a", "on (Otherwise)")], &["flag a"]),
+            Step(
+                &[("flag", "b", OFF), ("flag", "c", LATER)],
+                &[("a", "on (Otherwise)"), ("b", "on (Otherwise)")],
+                &["flag a", "flag b", "flag c"],
+            ),
+            Step(&[("flag", "c", ON)], &[("a", "off (Requirement(b))"), ("b", "off (Otherwise)")], &[]),
+        ],
+    );
+}
+
+/// A flag that is on where all of these are.
+fn needs(others: &[&str]) -> String {
+    let requires: Vec<String> =
+        others.iter().map(|other| format!(r#"{{"flag": "{other}", "serves": ["on"]}}"#)).collect();
+    format!(r#"{{"requires": [{}], "otherwise": "on"}}"#, requires.join(", "))
+}
+
+#[test]
+fn of_circles_with_common_members_the_one_written_last_is_refused_whatever_it_is_called() {
+    let orders = ["abcd", "dcba", "bdac", "cadb", "badc", "dbca"];
+    for order in orders {
+        let [one, two, three, four] = [0, 1, 2, 3].map(|n| &order[n..=n]);
+        let mut world = World::new();
+        world.change(&[("flag", one, ON), ("flag", two, ON), ("flag", three, ON), ("flag", four, ON)]);
+        world.change(&[("flag", two, &needs(&[one]))]).change(&[("flag", three, &needs(&[one, two]))]);
+        world.change(&[("flag", four, &needs(&[two, three]))]);
+        world.change(&[("flag", one, &needs(&[three, two, four]))]);
+        assert_eq!(world.refused(), [format!("flag {one}")], "{order}");
+        assert_eq!(world.serves(four), "on (Otherwise)", "{order}");
+        // Read whole, with nothing to fall back on: the others are refused for what they use.
+        let fresh = Snapshot::build(&world.state, &BTreeMap::new()).refused();
+        let closing = fresh.iter().filter(|refusal| refusal.why.contains("circle"));
+        assert_eq!(closing.map(|refusal| refusal.id.key.to_string()).collect::<Vec<_>>(), [one], "{order}");
+        assert_eq!(fresh.len(), 4, "{order}");
+    }
+}
+
+#[test]
 fn a_whole_state_replaces_what_went_before() {
     let mut world = World::new();
     world.change(&[("flag", "f", ON), ("flag", "g", ON), ("flag", "h", ON)]).change(&[("kill", "f", KILL)]);
