@@ -8,10 +8,12 @@ use std::hint::select_unpredictable;
 use std::sync::Arc;
 
 use crate::context::Context;
-use crate::definition::Switch;
+use crate::definition::{SegmentList, Switch};
+use crate::part::PartNumber;
 use crate::split::{Point, Seed};
 
-use super::compile::{Flag, Killed, ON_OFF, Segment, Serve, Variant, Variants};
+use super::compile::{Flag, Killed, Members, ON_OFF, Segment, Serve, Variant, Variants};
+use super::part::{Part, Parts};
 
 /// What is known about a flag's name.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +28,23 @@ pub(super) struct FlagSlot {
 #[derive(Clone, Debug, Default)]
 pub(super) struct SegmentSlot {
     pub(super) segment: Option<Arc<Segment>>,
+    /// The parts of its long lists, if it has any; they change without the segment.
+    pub(super) parts: Option<Arc<Parts>>,
+}
+
+impl SegmentSlot {
+    /// Whether a unit is on a list of the segment, which is this slot's.
+    #[inline]
+    pub(super) fn lists(&self, segment: &Segment, list: SegmentList, unit: &str) -> bool {
+        match segment.members(list) {
+            Members::Listed(units) => units.contains(unit),
+            Members::InParts => self.parts.as_ref().is_some_and(|parts| parts.contains(list, unit)),
+        }
+    }
+
+    pub(super) fn set_part(&mut self, list: SegmentList, number: PartNumber, part: Option<Arc<Part>>) {
+        Arc::make_mut(self.parts.get_or_insert_default()).set(list, number, part);
+    }
 }
 
 /// The short way to what a flag serves where no rule holds, for a flag that has no rules: nothing that must be
