@@ -279,6 +279,9 @@ fn stored_text(raw: &str) -> Option<Cow<'_, str>> {
 /// How many units there are in the bytes of a part, which are taken for right.
 #[must_use]
 pub fn count(bytes: &[u8]) -> usize {
+    if !bytes.contains(&b'\\') {
+        return bytes.iter().filter(|byte| **byte == b'"').count() / 2;
+    }
     let mut units = 0;
     let mut rest = bytes;
     while let Some(begin) = rest.iter().position(|byte| *byte == b'"') {
