@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use crate::definition::{
     About, Case, Condition, FlagDefinition, Kill, Layout, Operator, Ppm, Requirement, Rule, Scalar,
-    SegmentDefinition, Serve, Split, Stretch, Switch, Test, Tombstone,
+    SegmentDefinition, SegmentList, Serve, Split, Stretch, Switch, Test, Tombstone, Units,
 };
 use crate::key::{FlagKey, SegmentKey, VariantName};
+use crate::part;
 use crate::split;
 use crate::time::Timestamp;
 
@@ -62,7 +63,8 @@ pub fn write_flag(key: &FlagKey, definition: &FlagDefinition, form: Form) -> Str
     writer.into_text()
 }
 
-/// The JSON text of a segment's definition.
+/// The JSON text of a segment's definition. In the stored form a long list is only mentioned: it is stored in parts,
+/// which [`part::entries`](crate::part::entries) writes.
 #[must_use]
 pub fn write_segment(_key: &SegmentKey, definition: &SegmentDefinition, form: Form) -> String {
     let mut writer = Writer::new(text_layout(form));
@@ -70,9 +72,13 @@ pub fn write_segment(_key: &SegmentKey, definition: &SegmentDefinition, form: Fo
         if let Some(by) = &definition.by {
             w.member("by", |w| w.string(by));
         }
-        for (name, units) in [("include", &definition.include), ("exclude", &definition.exclude)] {
-            if !units.is_empty() {
-                w.member(name, |w| w.list(units, |w, unit| w.string(unit)));
+        for list in SegmentList::BOTH {
+            match definition.units(list) {
+                units if is_mentioned(units, form) => {
+                    w.member(list.parts_member(), |w| w.raw(&part::PARTS.to_string()));
+                }
+                units if units.is_empty() => {}
+                units => w.member(list.member(), |w| w.list(units.listed(), |w, unit| w.string(unit))),
             }
         }
         if let Some(each) = &definition.condition {
@@ -81,6 +87,32 @@ pub fn write_segment(_key: &SegmentKey, definition: &SegmentDefinition, form: Fo
         about(w, &definition.about);
     });
     writer.into_text()
+}
+
+/// Whether a list is only mentioned: in the stored form if it is long, else only when there is nothing to show.
+fn is_mentioned(units: &Units, form: Form) -> bool {
+    match form {
+        Form::Stored => part::is_in_parts(units),
+        Form::Readable => *units == Units::InParts,
+    }
+}
+
+/// The compact text of a list of units.
+pub(crate) fn write_units<'u>(units: impl IntoIterator<Item = &'u str>) -> String {
+    let mut writer = Writer::new(TextLayout::Compact);
+    let units: Vec<&str> = units.into_iter().collect();
+    writer.list(&units, |w, unit| w.string(unit));
+    writer.into_text()
+}
+
+/// The length of a string with its quotes and escapes.
+pub(crate) fn string_bytes(text: &str) -> usize {
+    let escaped = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x8 | 0xc => 1,
+        0..0x20 => 5,
+        _ => 0,
+    };
+    2 + text.len() + text.bytes().map(escaped).sum::<usize>()
 }
 
 /// The JSON text of a kill.

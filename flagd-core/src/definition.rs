@@ -23,6 +23,7 @@ mod schema;
 mod segment;
 #[cfg(test)]
 mod tests;
+mod units;
 mod value;
 mod words;
 
@@ -34,6 +35,7 @@ pub use json::position_of;
 pub use parse::{ParsedFile, parse_file, parse_flag, parse_segment, parse_stored_flag, parse_stored_segment};
 pub use record::{parse_kill, parse_tombstone};
 pub use schema::schema;
+pub use units::{SegmentList, Units};
 
 /// The version of the definition language that this code understands wholly.
 pub const LEVEL: u32 = 1;
@@ -195,10 +197,10 @@ pub struct SegmentDefinition {
     pub about: About,
     /// The attribute whose value is listed; the targeting key when `None`.
     pub by: Option<Box<str>>,
-    /// Units that are in, unless excluded; in byte order, without repetition.
-    pub include: Vec<Box<str>>,
-    /// Units that are out whatever else holds; in byte order, without repetition.
-    pub exclude: Vec<Box<str>>,
+    /// Units that are in, unless excluded.
+    pub include: Units,
+    /// Units that are out whatever else holds.
+    pub exclude: Units,
     /// Who else is in.
     pub condition: Option<Condition>,
 }
@@ -354,6 +356,23 @@ impl SegmentDefinition {
     #[must_use]
     pub fn level(&self) -> u32 {
         LEVEL
+    }
+
+    /// One of the two lists.
+    #[must_use]
+    pub fn units(&self, list: SegmentList) -> &Units {
+        match list {
+            SegmentList::Include => &self.include,
+            SegmentList::Exclude => &self.exclude,
+        }
+    }
+
+    /// One of the two lists, to be changed.
+    pub fn units_mut(&mut self, list: SegmentList) -> &mut Units {
+        match list {
+            SegmentList::Include => &mut self.include,
+            SegmentList::Exclude => &mut self.exclude,
+        }
     }
 
     /// The keys of all segments that the condition uses, with repetition.

@@ -19,6 +19,7 @@ mod follow;
 mod history;
 mod kill;
 mod lay;
+mod lists;
 mod merge;
 mod merge_segment;
 mod put;
@@ -35,11 +36,12 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-pub use difference::{FieldDifference, difference};
+pub use crate::definition::SegmentList;
+pub use difference::{FieldDifference, PartDifference, difference};
 pub use history::{ChangedReference, Choice, RollbackError, Version, changed_since, choose_rollback};
 pub use types::{
     Author, Consequence, Direction, Edit, EditError, Effect, FieldDrift, Flow, Movement, Note, PlaceChoice,
-    Plan, PutMode, SegmentList, Severity, Take,
+    Plan, PutMode, Severity, Take,
 };
 pub use undo::undo;
 

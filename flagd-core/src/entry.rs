@@ -25,6 +25,8 @@ impl EntryKind {
     pub const TOMBSTONE: EntryKind = EntryKind(4);
     /// What an archived segment leaves behind: its last definition. Key: the segment's.
     pub const SEGMENT_TOMBSTONE: EntryKind = EntryKind(5);
+    /// Some of the units of a long list of a segment. Key: see [`PartName`](crate::part::PartName).
+    pub const SEGMENT_PART: EntryKind = EntryKind(6);
 
     /// The kind with this number, known to this version or not.
     #[must_use]
@@ -47,6 +49,7 @@ impl EntryKind {
             3 => Some("kill"),
             4 => Some("tombstone"),
             5 => Some("segment tombstone"),
+            6 => Some("segment part"),
             _ => None,
         }
     }
@@ -93,6 +96,17 @@ impl EntryId {
     #[must_use]
     pub fn segment(key: &SegmentKey) -> EntryId {
         EntryId::new(EntryKind::SEGMENT, key.as_str())
+    }
+
+    /// The definition that the entry is a piece of: of a part the segment's, else the entry itself.
+    #[must_use]
+    pub fn whole(&self) -> EntryId {
+        match self.key.split_once('/') {
+            Some((segment, _)) if self.kind == EntryKind::SEGMENT_PART => {
+                EntryId::new(EntryKind::SEGMENT, segment)
+            }
+            _ => self.clone(),
+        }
     }
 
     /// The kill of a flag.

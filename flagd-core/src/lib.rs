@@ -16,6 +16,7 @@ pub mod edit;
 pub mod entry;
 pub mod key;
 pub mod limits;
+pub mod part;
 pub mod problem;
 pub mod revision;
 mod same;

@@ -8,7 +8,8 @@
 pub const KEY_MAX_BYTES: usize = 128;
 /// Longest environment name.
 pub const ENVIRONMENT_MAX_BYTES: usize = 64;
-/// Largest stored definition of one flag or segment. A stream message stays under 1 MiB with one such entry.
+/// Largest stored definition of one flag or segment, and largest part of a segment's list. A stream message stays
+/// under 1 MiB with one such entry.
 pub const DEFINITION_MAX_BYTES: usize = 512 * 1024;
 /// Most variants of one flag.
 pub const VARIANTS_MAX: usize = 100;
@@ -35,7 +36,13 @@ pub const REQUIRES_DEPTH_MAX: usize = 8;
 /// Longest chain of segments that use segments.
 pub const SEGMENT_DEPTH_MAX: usize = 8;
 /// Most units in one segment's `include`, and in its `exclude`.
-pub const SEGMENT_UNITS_MAX: usize = 20_000;
+pub const SEGMENT_UNITS_MAX: usize = 1_000_000;
+/// Longest list of a segment, as compact JSON, that stands in the definition itself; a longer one is stored in parts.
+/// It decides which bytes are stored, so it is part of the format.
+pub const SEGMENT_LIST_INLINE_MAX_BYTES: usize = 128 * 1024;
+/// Most bytes of a segment's `include` and `exclude` together, as compact JSON. A file that holds them with a line
+/// for each unit stays under [`FILE_MAX_BYTES`].
+pub const SEGMENT_LISTS_MAX_BYTES: usize = 44 * 1024 * 1024;
 /// Longest listed unit.
 pub const UNIT_MAX_BYTES: usize = 1_024;
 /// Longest pattern of `matches`.

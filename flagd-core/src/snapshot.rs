@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::context::Context;
 use crate::definition::FlagType;
 use crate::entry::{EntryId, EntryKind};
+use crate::part::PartName;
 use crate::revision::{Position, Revision};
 use crate::state::State;
 use crate::time::Timestamp;
@@ -25,6 +26,7 @@ mod evaluate;
 mod explain;
 mod index;
 mod ladder;
+mod part;
 mod refusal;
 mod short;
 mod slot;
@@ -154,7 +156,11 @@ impl Snapshot {
         let refusal = |(id, held): (&EntryId, &Held)| Refusal {
             id: id.clone(),
             why: Arc::clone(&held.why),
-            last_good: self.in_use(id).map(|definition| Arc::clone(&definition.origin().bytes)),
+            last_good: match self.in_use(id) {
+                Some(definition) => Some(Arc::clone(&definition.origin().bytes)),
+                // Known to have been empty, which is more than not to be known.
+                None => self.is_empty_part(id).then(|| Arc::from(*b"[]")),
+            },
         };
         self.held.iter().map(refusal).collect()
     }
@@ -260,11 +266,23 @@ impl Snapshot {
         match id.kind {
             EntryKind::FLAG => self.flags.find(&id.key)?.flag().cloned().map(Definition::Flag),
             EntryKind::SEGMENT => self.segments.find(&id.key)?.segment.clone().map(Definition::Segment),
+            EntryKind::SEGMENT_PART => {
+                let name = PartName::of(id)?;
+                let parts = self.segments.find(name.segment.as_str())?.parts.as_ref()?;
+                parts.get(name.list, name.number).cloned().map(Definition::Part)
+            }
             _ => None,
         }
     }
 
-    /// Every definition in use.
+    /// Whether the list of a segment in use has nobody in this part.
+    fn is_empty_part(&self, id: &EntryId) -> bool {
+        let Some(name) = PartName::of(id) else { return false };
+        let segment = self.segments.find(name.segment.as_str()).and_then(|slot| slot.segment.as_ref());
+        segment.is_some_and(|segment| segment.keeps_in_parts(name.list)) && self.in_use(id).is_none()
+    }
+
+    /// Every definition in use that can refer to others.
     fn all_in_use(&self) -> impl Iterator<Item = (EntryId, Definition)> {
         let flags = self.flags.iter().filter_map(|(key, slot)| {
             Some((EntryId::new(EntryKind::FLAG, key), Definition::Flag(slot.flag().cloned()?)))
@@ -280,14 +298,19 @@ impl Snapshot {
         if self.in_use(id).as_ref().map(bytes_of) == definition.map(bytes_of) {
             return;
         }
-        let (flag, segment) = match definition {
-            Some(Definition::Flag(flag)) => (Some(Arc::clone(flag)), None),
-            Some(Definition::Segment(segment)) => (None, Some(Arc::clone(segment))),
-            None => (None, None),
-        };
-        match id.kind {
-            EntryKind::FLAG => self.flags.change(&id.key, |slot| slot.set_flag(flag)),
-            EntryKind::SEGMENT => self.segments.change(&id.key, |slot| slot.segment = segment),
+        let (mut flag, mut segment, mut part) = (None, None, None);
+        match definition {
+            Some(Definition::Flag(new)) => flag = Some(Arc::clone(new)),
+            Some(Definition::Segment(new)) => segment = Some(Arc::clone(new)),
+            Some(Definition::Part(new)) => part = Some(Arc::clone(new)),
+            None => {}
+        }
+        match (id.kind, PartName::of(id)) {
+            (EntryKind::FLAG, _) => self.flags.change(&id.key, |slot| slot.set_flag(flag)),
+            (EntryKind::SEGMENT, _) => self.segments.change(&id.key, |slot| slot.segment = segment),
+            (_, Some(PartName { segment, list, number })) => {
+                self.segments.change(segment.as_str(), |slot| slot.set_part(list, number, part));
+            }
             _ => {}
         }
     }

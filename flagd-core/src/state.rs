@@ -8,8 +8,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::definition::SegmentList;
 use crate::entry::{EntryId, EntryKind, EntryWrite, StoredEntry};
 use crate::key::EnvironmentName;
+use crate::part::{self, PartNumber};
 use crate::revision::{Digest, EntryHash, Epoch, Position, Revision};
 
 /// An environment at one revision.
@@ -125,6 +127,21 @@ impl State {
     /// All entries of one kind, by key.
     pub fn entries_of(&self, kind: EntryKind) -> impl Iterator<Item = (&EntryId, &StoredEntry)> {
         self.entries.range(EntryId::new(kind, "")..).take_while(move |(id, _)| id.kind == kind)
+    }
+
+    /// The parts of one of a segment's lists, by number. Keys that name no part are passed over.
+    pub fn parts_of(
+        &self,
+        segment: &str,
+        list: SegmentList,
+    ) -> impl Iterator<Item = (PartNumber, &EntryId, &StoredEntry)> {
+        let (first, prefix) = part::range(segment, list);
+        let number = move |id: &EntryId| {
+            let digits = id.key.strip_prefix(&prefix).filter(|_| id.kind == EntryKind::SEGMENT_PART)?;
+            Some(PartNumber::of_digits(digits))
+        };
+        let within = self.entries.range(first..).map_while(move |(id, entry)| Some((number(id)?, id, entry)));
+        within.filter_map(|(number, id, entry)| Some((number?, id, entry)))
     }
 
     /// How many entries there are.

@@ -643,6 +643,42 @@ fn a_thicket_ends_for_both_at_the_same_look() {
     }
 }
 
+/// Lists that are stored in parts: some of each of several forms, numbers as units included.
+#[test]
+fn lists_in_parts_agree() {
+    let odd = ["a\"b", "a\\nb", "line\nbreak", "é", "😀", ",", "\u{1}"];
+    let units = |from: u32, to: u32| -> Vec<String> {
+        (from..to).map(|n| n.to_string()).chain(odd.map(str::to_owned)).collect()
+    };
+    let rule = |key: &str| json!({"rules": [{"name": "r", "if": {"segment": key}, "serve": "on"}]});
+    let definitions = json!({
+        "flags": {"f0": rule("s0"), "f1": rule("s1"), "f2": rule("s2")},
+        "segments": {
+            "s0": {"include": units(0, 20_000)},
+            "s1": {"by": "a", "include": units(0, 20_000), "exclude": units(10_000, 30_000)},
+            "s2": {"exclude": units(0, 20_000), "if": {"not": {"segment": "s1"}}},
+        },
+    });
+    let snapshot = snapshot(&definitions, &[]).unwrap();
+    let environment = environment(&definitions, &[]);
+    let numbers = (0..40_000).step_by(997);
+    let mut contexts: Vec<Value> = numbers.clone().map(|n| json!({"targetingKey": n, "a": n})).collect();
+    contexts.extend(numbers.map(|n| json!({"a": f64::from(n), "targetingKey": format!("{n}x")})));
+    let more = odd.iter().copied().chain(["a\\\"b", "a\nb", "line\\nbreak", "", "\u{2}"]);
+    contexts.extend(more.map(|unit| json!({"targetingKey": unit, "a": unit})));
+    for context in &contexts {
+        let engines = Context::from_json(context).unwrap();
+        for key in ["f0", "f1", "f2"] {
+            let said = snapshot.evaluate(key, &engines, Timestamp::default()).reason.to_string();
+            assert_eq!(
+                said,
+                reference::evaluate(&environment, key, context, 0).reason,
+                "{key} for {context}"
+            );
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, max_shrink_iters: 4_000, ..ProptestConfig::default() })]
 

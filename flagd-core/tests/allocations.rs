@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use flagd_core::context::Context;
+use flagd_core::definition::parse_segment;
 use flagd_core::entry::{EntryId, EntryKind, StoredEntry};
-use flagd_core::key::EnvironmentName;
+use flagd_core::key::{EnvironmentName, SegmentKey};
+use flagd_core::part;
 use flagd_core::revision::{Epoch, Revision};
 use flagd_core::snapshot::Snapshot;
 use flagd_core::state::State;
@@ -28,6 +30,36 @@ fn the_six_tasks_allocate_nothing() {
     }
     // The counter works: it sees what the limit's own set-up takes.
     assert!(allocation_counter::measure(|| drop(std::hint::black_box(vec![1, 2, 3]))).count_total > 0);
+}
+
+#[test]
+fn membership_in_a_long_list_allocates_nothing() {
+    let key = SegmentKey::new("s").unwrap();
+    let mut segment = parse_segment(&key, r#"{"by": "id"}"#).unwrap();
+    let units = |from: u32| (from..from + 20_000).map(|n| n.to_string().into()).collect::<Vec<_>>();
+    segment.include = [units(0), vec!["a \"quoted\" unit".into()]].concat().into();
+    segment.exclude = units(10_000).into();
+    let flag = r#"{"rules": [{"name": "r", "if": {"segment": "s"}, "serve": "on"}]}"#;
+    let flag = (EntryId::new(EntryKind::FLAG, "f"), std::sync::Arc::from(flag.as_bytes()));
+    let entries = part::entries(&key, &segment).into_iter().chain([flag]);
+    let entries = entries.map(|(id, bytes)| (id, StoredEntry { bytes, revision: Revision(1) }));
+    let environment = EnvironmentName::new("test").unwrap();
+    let state = State::from_entries(environment, Epoch::default(), Revision(1), entries);
+    let snapshot = Snapshot::build(&state, &BTreeMap::new());
+    assert_eq!(snapshot.refused(), []);
+    let whole = (0..40_000).step_by(7).map(|n| Context::anonymous().with("id", n));
+    let mut contexts: Vec<Context> = whole.collect();
+    let expected = (0..40_000).step_by(7).filter(|n| *n < 10_000).count();
+    contexts.extend(
+        ["a \"quoted\" unit", "a \"quoted\" unit more", "10\n", ""]
+            .map(|id| Context::anonymous().with("id", id)),
+    );
+    let mut on = 0;
+    let counted = allocation_counter::measure(|| {
+        let is_on = |c: &&Context| snapshot.evaluate("f", c, Timestamp::default()).variant == Some("on");
+        on = contexts.iter().filter(is_on).count();
+    });
+    assert_eq!((counted.count_total, on), (0, expected + 1));
 }
 
 #[test]

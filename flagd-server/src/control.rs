@@ -39,6 +39,7 @@ mod operation;
 mod patience;
 mod read;
 mod request;
+mod segments;
 mod serves;
 mod wait;
 mod watch;

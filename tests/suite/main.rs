@@ -16,5 +16,6 @@ mod kill;
 mod offline;
 mod readme;
 mod refuse;
+mod segments;
 mod tidy;
 mod twist;

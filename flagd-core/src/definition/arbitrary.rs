@@ -286,7 +286,10 @@ pub(crate) fn segment() -> impl Strategy<Value = (SegmentKey, SegmentDefinition)
     let by = proptest::option::of(text().prop_map(Into::into));
     (segment_key(), about(), by, units(), units(), proptest::option::of(condition())).prop_map(
         |(key, about, by, include, exclude, condition)| {
-            (key, SegmentDefinition { about, by, include, exclude, condition })
+            (
+                key,
+                SegmentDefinition { about, by, include: include.into(), exclude: exclude.into(), condition },
+            )
         },
     )
 }

@@ -8,12 +8,13 @@
 use std::collections::BTreeMap;
 
 use super::json::{At, Reader};
-use super::segment::Skip;
+use super::segment::{Lists, Skip};
 use super::words;
-use super::{FlagDefinition, SegmentDefinition};
+use super::{FlagDefinition, SegmentDefinition, SegmentList};
 use crate::canonical::{self, Form};
 use crate::key::{FlagKey, NameError, SegmentKey};
 use crate::limits;
+use crate::part::list_bytes;
 use crate::problem::Problem;
 
 /// What a file of definitions holds, in the order of the keys.
@@ -51,14 +52,16 @@ pub fn parse_flag(key: &FlagKey, text: &str) -> Result<FlagDefinition, Vec<Probl
     finish(reader, flag)
 }
 
-/// Reads one segment's definition, as written or as stored.
+/// Reads one segment's definition, as written or as stored. A list that is stored in parts is not read: it is
+/// [`Units::InParts`](super::Units::InParts).
 ///
 /// # Errors
 /// All problems at once.
 pub fn parse_segment(key: &SegmentKey, text: &str) -> Result<SegmentDefinition, Vec<Problem>> {
     let (mut reader, root) = Reader::new(text).map_err(|problem| vec![problem])?;
     let at = At::root(root);
-    let segment = reader.written_segment(&at, key);
+    let segment = reader.segment(&at, Skip::Nothing, Lists::Stored);
+    let segment = segment.and_then(|segment| reader.sized_segment(&at, key, segment));
     finish(reader, segment)
 }
 
@@ -80,7 +83,7 @@ pub fn parse_stored_flag(key: &FlagKey, text: &str) -> Result<FlagDefinition, Ve
 /// All problems at once.
 pub fn parse_stored_segment(_key: &SegmentKey, text: &str) -> Result<SegmentDefinition, Vec<Problem>> {
     let (mut reader, root) = Reader::new(text).map_err(|problem| vec![problem])?;
-    let segment = reader.segment(&At::root(root), Skip::About);
+    let segment = reader.segment(&At::root(root), Skip::About, Lists::Stored);
     finish(reader, segment)
 }
 
@@ -151,8 +154,29 @@ impl<'a> Reader<'a> {
     }
 
     fn written_segment(&mut self, at: &At<'_, 'a>, key: &SegmentKey) -> Option<SegmentDefinition> {
-        let segment = self.segment(at, Skip::Nothing)?;
+        let segment = self.segment(at, Skip::Nothing, Lists::Whole)?;
+        self.sized_segment(at, key, segment)
+    }
+
+    fn sized_segment(
+        &mut self,
+        at: &At<'_, 'a>,
+        key: &SegmentKey,
+        segment: SegmentDefinition,
+    ) -> Option<SegmentDefinition> {
         self.stored_size(at, || canonical::write_segment(key, &segment, Form::Stored))?;
+        let max = limits::SEGMENT_LISTS_MAX_BYTES;
+        if at.text.len() > max {
+            let lists = SegmentList::BOTH.map(|list| segment.units(list).listed());
+            let bytes: usize = lists.into_iter().filter(|units| !units.is_empty()).map(list_bytes).sum();
+            if bytes > max {
+                self.problem(
+                    at,
+                    format!("the lists of a segment have at most {max} bytes; these have {bytes}"),
+                );
+                return None;
+            }
+        }
         Some(segment)
     }
 

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use super::condition::collect;
 use super::json::{At, Object, Reader};
 use super::words;
-use super::{About, SegmentDefinition};
+use super::{About, SegmentDefinition, SegmentList, Units};
 use crate::limits;
+use crate::part::PARTS;
 
 /// Whether the members that cannot change an answer are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +25,24 @@ impl Skip {
     }
 }
 
+/// Whether a list may be kept in parts, of which the definition only says that there are some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lists {
+    /// As people write: whole.
+    Whole,
+    /// As it is stored: whole or in parts.
+    Stored,
+}
+
 impl<'a> Reader<'a> {
     /// A segment's definition.
-    pub(super) fn segment(&mut self, at: &At<'_, 'a>, skip: Skip) -> Option<SegmentDefinition> {
+    pub(super) fn segment(&mut self, at: &At<'_, 'a>, skip: Skip, lists: Lists) -> Option<SegmentDefinition> {
         self.conditions = 0;
-        let object = self.object_with(at, "a segment", words::SEGMENT, |name| skip.skips(name))?;
+        let names = match lists {
+            Lists::Whole => words::SEGMENT,
+            Lists::Stored => words::STORED_SEGMENT,
+        };
+        let object = self.object_with(at, "a segment", names, |name| skip.skips(name))?;
         let about = self.about(at, &object, skip);
         let by = match object.get("by") {
             None => Some(None),
@@ -38,8 +52,8 @@ impl<'a> Reader<'a> {
                 name.map(|name| Some(name.into()))
             }
         };
-        let include = self.units(at, &object, "include");
-        let exclude = self.units(at, &object, "exclude");
+        let include = self.units(at, &object, SegmentList::Include);
+        let exclude = self.units(at, &object, SegmentList::Exclude);
         let condition = match object.get("if") {
             None => Some(None),
             Some(text) => self.condition(&at.key("if", text), 1).map(Some),
@@ -53,16 +67,30 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn units(&mut self, at: &At<'_, 'a>, object: &Object<'a>, name: &str) -> Option<Vec<Box<str>>> {
-        let Some(text) = object.get(name) else { return Some(Vec::new()) };
+    fn units(&mut self, at: &At<'_, 'a>, object: &Object<'a>, list: SegmentList) -> Option<Units> {
+        let (name, parts) = (list.member(), list.parts_member());
+        let text = match (object.get(name), object.get(parts)) {
+            (None, None) => return Some(Units::default()),
+            (Some(text), None) => text,
+            (None, Some(text)) if text == PARTS.to_string() => return Some(Units::InParts),
+            (None, Some(text)) => {
+                self.problem(
+                    &at.key(parts, text),
+                    format!("a list is kept in {PARTS} parts, no more, no less"),
+                );
+                return None;
+            }
+            (Some(_), Some(text)) => {
+                self.problem(&at.key(parts, text), format!("`{name}` is stated too; it is one or the other"));
+                return None;
+            }
+        };
         let at = at.key(name, text);
         let elements = self.list(&at, "a list of units, which are strings", limits::SEGMENT_UNITS_MAX)?;
-        let mut units: Vec<Box<str>> = collect(elements.iter().enumerate().map(|(index, text)| {
+        let units: Vec<Box<str>> = collect(elements.iter().enumerate().map(|(index, text)| {
             self.text(&at.index(index, text), "a unit", limits::UNIT_MAX_BYTES).map(Into::into)
         }))?;
-        units.sort_unstable();
-        units.dedup();
-        Some(units)
+        Some(units.into())
     }
 
     /// The members that cannot change an answer.

@@ -25,6 +25,19 @@ pub(crate) const FLAG: &[&str] = &[
 /// The members of a segment.
 pub(crate) const SEGMENT: &[&str] =
     &["by", "include", "exclude", "if", "description", "owner", "tags", "metadata"];
+/// The members of a stored segment: its lists may be kept in parts.
+pub(crate) const STORED_SEGMENT: &[&str] = &[
+    "by",
+    "include",
+    "includeParts",
+    "exclude",
+    "excludeParts",
+    "if",
+    "description",
+    "owner",
+    "tags",
+    "metadata",
+];
 /// The members of a requirement.
 pub(crate) const REQUIREMENT: &[&str] = &["flag", "serves"];
 /// The members of a rule.

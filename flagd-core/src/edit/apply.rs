@@ -5,18 +5,22 @@
 //! base), what the file says now, and what is live. Whoever changed a field since the base wins it; where both
 //! changed it, somebody has to say. A definition that is not in the file is left alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::lay::lay_shares;
+use super::lists::{self, draft_segment};
 use super::merge::{Merge, Three, merge_flag};
 use super::merge_segment::merge_segment;
-use super::put::{Identity, check_identity, flag_bytes, note_kill, put_flag, put_segment, segment_bytes};
+use super::put::{Identity, check_identity, flag_bytes, note_kill, put_flag, put_segment};
 use super::view::View;
 use super::{Draft, EditError, FieldDrift, Severity, Take, sentence};
-use crate::definition::{FlagDefinition, SegmentDefinition, parse_file, parse_flag, parse_segment};
-use crate::entry::{EntryId, EntryWrite};
+use crate::definition::{
+    FlagDefinition, SegmentDefinition, SegmentList, parse_file, parse_flag, parse_segment,
+};
+use crate::entry::{EntryId, EntryKind, EntryWrite};
 use crate::key::{FlagKey, SegmentKey};
+use crate::part::{self, PartName, PartNumber};
 use crate::problem::Problems;
 
 /// What the source applied last: stored forms by entry.
@@ -53,10 +57,12 @@ pub(super) fn apply(before: &View<'_>, file: &str, base: &Base, take: Take) -> R
 /// A source may be several files that are applied one by one: what is not in this one is remembered all the same.
 fn keep_others(before: &View<'_>, base: &Base, draft: &mut Draft) {
     let mut left: Vec<String> = Vec::new();
+    let in_file: BTreeSet<EntryId> = draft.base.keys().cloned().collect();
     for (id, bytes) in base {
-        if !draft.base.contains_key(id) {
+        // Parts go with their segment: those that a list no longer has are forgotten.
+        if !in_file.contains(&id.whole()) {
             draft.base.insert(id.clone(), Arc::clone(bytes));
-            if before.bytes(id).is_some() {
+            if before.bytes(id).is_some() && id.kind != EntryKind::SEGMENT_PART {
                 left.push(id.to_string());
             }
         }
@@ -87,7 +93,8 @@ impl Work<'_> {
         self.draft.base.insert(id.clone(), Arc::clone(&file_bytes));
         let base_bytes = self.base.get(&id);
         let Some(live_bytes) = self.before.bytes(&id) else {
-            return match self.absent(&id, base_bytes, &file_bytes) {
+            let known = base_bytes.map(|base| if *base == file_bytes { Known::Same } else { Known::Other });
+            return match self.absent(&id, known) {
                 Absent::Create => put_flag(self.before, key, file, &mut self.draft, &mut self.problems),
                 Absent::Leave => Ok(()),
             };
@@ -115,28 +122,41 @@ impl Work<'_> {
 
     fn segment(&mut self, key: &SegmentKey, file: &SegmentDefinition) -> Result<(), EditError> {
         let id = EntryId::segment(key);
-        let file_bytes = segment_bytes(key, file);
-        self.draft.base.insert(id.clone(), Arc::clone(&file_bytes));
-        let base_bytes = self.base.get(&id);
+        let entries: Base = part::entries(key, file).into_iter().collect();
+        let file_bytes = entries.get(&id).cloned();
+        let known = of_segment(self.base, key);
+        let (is_known, is_live) = (known == entries, self.is_live(key, &entries));
+        self.draft.base.extend(entries);
+        let base_bytes = known.get(&id);
         let Some(live_bytes) = self.before.bytes(&id) else {
-            if let Absent::Create = self.absent(&id, base_bytes, &file_bytes) {
+            let known = base_bytes.map(|_| if is_known { Known::Same } else { Known::Other });
+            if let Absent::Create = self.absent(&id, known) {
                 put_segment(self.before, key, file, &mut self.draft);
             }
             return Ok(());
         };
-        if **live_bytes == *file_bytes {
+        if is_live {
             return Ok(());
         }
-        let live = self.before.known_segment(key)?;
-        let base = base_bytes.and_then(|bytes| parse_segment(key, std::str::from_utf8(bytes).ok()?).ok());
-        let three = Three { base: base.as_ref(), file, live };
-        let mut merge = Merge::new(&id, self.take, [base_bytes, Some(&file_bytes), Some(live_bytes)]);
+        let live = lists::whole(self.before, key, self.before.known_segment(key)?)?;
+        let base = base_bytes.and_then(|bytes| {
+            let stored = parse_segment(key, std::str::from_utf8(bytes).ok()?).ok()?;
+            part::whole(stored, |list| parts_in(&known, list)).ok()
+        });
+        let three = Three { base: base.as_ref(), file, live: &live };
+        let mut merge = Merge::new(&id, self.take, [base_bytes, file_bytes.as_ref(), Some(live_bytes)]);
         let merged = merge_segment(three, &mut merge);
         self.keep(merge);
-        if merged != *live {
-            self.draft.writes.push(EntryWrite::set(id, segment_bytes(key, &merged)));
+        if merged != live {
+            draft_segment(self.before, key, &merged, &SegmentList::BOTH, &mut self.draft);
         }
         Ok(())
+    }
+
+    /// Whether exactly these entries are what is stored of a segment.
+    fn is_live(&self, key: &SegmentKey, entries: &Base) -> bool {
+        let stored = 1 + lists::part_ids(self.before, key, &SegmentList::BOTH).count();
+        stored == entries.len() && entries.iter().all(|(id, bytes)| self.before.bytes(id) == Some(bytes))
     }
 
     fn keep(&mut self, merge: Merge<'_>) {
@@ -146,17 +166,17 @@ impl Work<'_> {
     }
 
     /// What becomes of a definition that the file has and the environment has not.
-    fn absent(&mut self, id: &EntryId, base: Option<&Arc<[u8]>>, file: &Arc<[u8]>) -> Absent {
-        let Some(base) = base else { return Absent::Create };
+    fn absent(&mut self, id: &EntryId, known: Option<Known>) -> Absent {
+        let Some(known) = known else { return Absent::Create };
         let drift = FieldDrift {
             id: id.clone(),
             field: "definition".to_owned(),
             base: Some("there".to_owned()),
-            file: Some(if base == file { "there, unchanged" } else { "there, changed" }.to_owned()),
+            file: Some(if known == Known::Same { "there, unchanged" } else { "there, changed" }.to_owned()),
             live: None,
         };
         match self.take {
-            _ if base == file => {}
+            _ if known == Known::Same => {}
             Take::File => return Absent::Create,
             Take::Live => {}
             Take::Ask => {
@@ -174,6 +194,26 @@ impl Work<'_> {
 enum Absent {
     Create,
     Leave,
+}
+
+/// How the file stands to what its source applied last.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Same,
+    Other,
+}
+
+/// What a source applied last of one segment.
+fn of_segment(base: &Base, key: &SegmentKey) -> Base {
+    let id = EntryId::segment(key);
+    let is_of_it =
+        |other: &EntryId| *other == id || PartName::of(other).is_some_and(|name| name.segment == *key);
+    base.iter().filter(|(id, _)| is_of_it(id)).map(|(id, bytes)| (id.clone(), Arc::clone(bytes))).collect()
+}
+
+fn parts_in(base: &Base, list: SegmentList) -> Vec<(PartNumber, &[u8])> {
+    let parts = base.iter().filter_map(|(id, bytes)| Some((PartName::of(id)?, &**bytes)));
+    parts.filter(|(name, _)| name.list == list).map(|(name, bytes)| (name.number, bytes)).collect()
 }
 
 /// `u-1, u-2 and 4 more`; `None` for none.

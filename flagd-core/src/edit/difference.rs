@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::sentence;
+use crate::definition::SegmentList;
 
 /// A field that two definitions do not share.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,11 +21,30 @@ pub struct FieldDifference {
     pub after: Option<String>,
 }
 
+/// A part of a segment's list that is not the same before and after: its bytes, `None` where it is not there.
+#[derive(Clone, Debug)]
+pub struct PartDifference<'b> {
+    /// Which list.
+    pub list: SegmentList,
+    /// What it was.
+    pub before: Option<&'b [u8]>,
+    /// What it is.
+    pub after: Option<&'b [u8]>,
+}
+
 /// The fields in which two stored definitions differ, in the order in which a definition has them. `None` is a
-/// definition that is not there.
+/// definition that is not there. Of a segment, `parts` are those that are not the same.
 #[must_use]
-pub fn difference(before: Option<&[u8]>, after: Option<&[u8]>) -> Vec<FieldDifference> {
-    let (old, new) = (Fields::read(before), Fields::read(after));
+pub fn difference(
+    before: Option<&[u8]>,
+    after: Option<&[u8]>,
+    parts: &[PartDifference<'_>],
+) -> Vec<FieldDifference> {
+    let (mut old, mut new) = (Fields::read(before), Fields::read(after));
+    for part in parts {
+        old.add_units(part.list, part.before);
+        new.add_units(part.list, part.after);
+    }
     let mut found = Vec::new();
     let mut names: Vec<&String> = old.order.iter().collect();
     names.extend(new.order.iter().filter(|name| !old.texts.contains_key(*name)));
@@ -95,6 +115,8 @@ impl Fields {
                         .map(|unit| unit.as_str().map_or_else(|| unit.to_string(), str::to_owned));
                     fields.lists.insert(name.clone(), units.collect());
                 }
+                // Where a list is stored is nobody's business; its units are told by their parts.
+                ("includeParts" | "excludeParts", _) => {}
                 ("variants", Value::Object(variants)) => {
                     for (variant, value) in variants {
                         fields.put(&format!("variants.{variant}"), value.to_string());
@@ -124,6 +146,13 @@ impl Fields {
     pub(super) fn rule(&self, field: &str) -> Option<String> {
         let condition = self.text(&format!("{field}.if"))?;
         Some(format!("if {condition} serve {}", self.text(&format!("{field}.serve"))?))
+    }
+
+    /// Takes the units of a part for units of the list.
+    fn add_units(&mut self, list: SegmentList, part: Option<&[u8]>) {
+        let units: Vec<String> =
+            part.and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default();
+        self.lists.entry(list.member().to_owned()).or_default().extend(units);
     }
 
     fn units(&self, list: &str) -> BTreeSet<String> {

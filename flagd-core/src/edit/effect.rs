@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::consequence::{Dark, dark, served};
 use super::lay::{former, rule_at, stretches, unit_of};
+use super::lists::{TouchedParts, list_change, touched_parts};
 use super::reference::{Keys, flags_using_segments};
 use super::view::View;
 use super::{Effect, Flow, Movement, kill, sentence, touched_flags};
 use crate::check::Definitions;
-use crate::definition::{FlagDefinition, Place, Ppm, Requirement, SegmentDefinition, Serve};
+use crate::definition::{FlagDefinition, Place, Ppm, Requirement, SegmentList, Serve};
 use crate::entry::{EntryId, EntryWrite};
 use crate::key::{FlagKey, SegmentKey, VariantName};
 use crate::split::{flows, shares};
@@ -23,13 +24,14 @@ pub(super) const NOTHING: &str = "no unit is served anything else";
 /// What these writes do to the flags that they touch, and to those that use a written segment.
 pub(super) fn effects(before: &View<'_>, after: &View<'_>, writes: &[EntryWrite]) -> Vec<Effect> {
     let segments = Keys::written(writes).segments;
+    let touched = touched_parts(writes);
     let mut flags: BTreeSet<FlagKey> =
         touched_flags(writes).iter().filter_map(|key| FlagKey::new(key).ok()).collect();
     flags.extend(flags_using_segments(after, segments.clone()));
     let about_segments: BTreeMap<SegmentKey, String> = segments
         .into_iter()
         .filter_map(|key| {
-            let text = segment_change(&key, before.segment(&key)?, after.segment(&key)?)?;
+            let text = segment_change(before, after, &touched, &key)?;
             Some((key, text))
         })
         .collect();
@@ -409,19 +411,24 @@ fn through_segments(
 }
 
 /// `adds 2 units to segment "staff"`; `None` when nobody's membership changes.
-fn segment_change(key: &SegmentKey, old: &SegmentDefinition, new: &SegmentDefinition) -> Option<String> {
-    let set = |units: &[Box<str>]| -> BTreeSet<Box<str>> { units.iter().cloned().collect() };
-    let missing = |from: &[Box<str>], of: &[Box<str>]| set(of).difference(&set(from)).count();
+fn segment_change(
+    before: &View<'_>,
+    after: &View<'_>,
+    touched: &TouchedParts,
+    key: &SegmentKey,
+) -> Option<String> {
+    let (old, new) = (before.segment(key)?, after.segment(key)?);
+    let [include, exclude] = SegmentList::BOTH.map(|list| list_change(before, after, touched, key, list));
     let mut parts = Vec::new();
     let mut counted = |n: usize, before: &str, after: &str| {
         if n > 0 {
             parts.push(format!("{before} {} {after} segment \"{key}\"", sentence::counted(n, "unit")));
         }
     };
-    counted(missing(&old.include, &new.include), "adds", "to");
-    counted(missing(&new.include, &old.include), "takes", "off");
-    counted(missing(&old.exclude, &new.exclude), "excludes", "from");
-    counted(missing(&new.exclude, &old.exclude), "no longer excludes", "from");
+    counted(include.added.len(), "adds", "to");
+    counted(include.removed.len(), "takes", "off");
+    counted(exclude.added.len(), "excludes", "from");
+    counted(exclude.removed.len(), "no longer excludes", "from");
     if old.condition != new.condition {
         parts.push(format!("segment \"{key}\" has another condition"));
     }

@@ -4,8 +4,10 @@
 //! the very code that will evaluate it, references are resolved over file and environment together, also those
 //! of definitions that use what was written, and the limits hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use super::lists::{self, touched_parts};
 use super::reference::{Keys, all_users};
 use super::view::View;
 use super::{Checks, Consequence, Draft, EditError, Effect, Followers, Note, Plan, Severity, effect, follow};
@@ -13,6 +15,7 @@ use crate::check::{Definitions, check_references, warnings};
 use crate::definition::{FlagDefinition, SegmentDefinition};
 use crate::entry::{EntryId, EntryKind, EntryWrite};
 use crate::limits;
+use crate::part::PartName;
 use crate::problem::{Problem, Problems};
 
 /// Makes a plan of a draft.
@@ -21,8 +24,9 @@ use crate::problem::{Problem, Problems};
 /// [`EditError::Invalid`] with everything that is wrong with the environment that it would make.
 pub(super) fn finish(before: &View<'_>, draft: Draft) -> Result<Plan, EditError> {
     let Draft { writes, mut notes, drift, base, checks, followers } = draft;
-    let writes: Vec<EntryWrite> =
+    let mut writes: Vec<EntryWrite> =
         writes.into_iter().filter(|write| before.bytes(&write.id) != write.bytes.as_ref()).collect();
+    add_definitions_of_parts(before, &mut writes);
     let after = before.after(&writes);
     if checks == Checks::Whole {
         check_limits(&after, &writes)?;
@@ -37,6 +41,19 @@ pub(super) fn finish(before: &View<'_>, draft: Draft) -> Result<Plan, EditError>
     notes.extend(more);
     drop(after);
     Ok(Plan { writes, effects, notes, consequences, drift, base })
+}
+
+/// A change of parts writes their segment's definition again, though its bytes are the same: its revision tells who has
+/// seen what, and its history is that of the segment.
+fn add_definitions_of_parts(before: &View<'_>, writes: &mut Vec<EntryWrite>) {
+    let written: BTreeSet<&EntryId> = writes.iter().map(|write| &write.id).collect();
+    let definitions = touched_parts(writes).into_keys().map(|key| EntryId::segment(&key));
+    let missing: Vec<EntryId> = definitions.filter(|id| !written.contains(id)).collect();
+    for id in missing {
+        if let Some(bytes) = before.bytes(&id) {
+            writes.push(EntryWrite::set(id, Arc::clone(bytes)));
+        }
+    }
 }
 
 /// What the writes do to users, and which flags follow.
@@ -83,16 +100,17 @@ fn check_limits(after: &View<'_>, writes: &[EntryWrite]) -> Result<(), EditError
     }
     for write in writes {
         let bytes = write.bytes.as_ref().map_or(0, |bytes| bytes.len());
-        let is_definition = matches!(write.id.kind, EntryKind::FLAG | EntryKind::SEGMENT);
-        if is_definition && bytes > limits::DEFINITION_MAX_BYTES {
+        let (what, hint) = match write.id.kind {
+            EntryKind::FLAG | EntryKind::SEGMENT => {
+                ("definition", "move long values out of the flag, or use several segments")
+            }
+            EntryKind::SEGMENT_PART => ("part of a list", "use another segment for some of the units"),
+            _ => continue,
+        };
+        if bytes > limits::DEFINITION_MAX_BYTES {
             let most = limits::DEFINITION_MAX_BYTES;
-            problems.push(
-                Problem::new(
-                    path_of(&write.id),
-                    format!("a definition has at most {most} bytes; this one has {bytes}"),
-                )
-                .hint("move long values out of the flag, or split a long list into several segments"),
-            );
+            let message = format!("a {what} has at most {most} bytes; this one has {bytes}");
+            problems.push(Problem::new(path_of(&write.id), message).hint(hint));
         }
     }
     invalid_unless_empty(problems)
@@ -110,6 +128,7 @@ fn check_definitions(before: &View<'_>, after: &View<'_>, writes: &[EntryWrite])
             problems.push(below(&path_of(&write.id), problem));
         }
     }
+    lists::check(after, writes, &mut problems);
     invalid_unless_empty(problems)?;
     let mut keys = Keys::written(writes);
     let users = all_users(after, &changed_for_users(before, after, &keys));
@@ -164,6 +183,10 @@ fn second_looks(before: &View<'_>, after: &View<'_>, writes: &[EntryWrite]) -> V
 pub(super) fn path_of(id: &EntryId) -> String {
     match id.kind {
         EntryKind::SEGMENT => format!("segments.{}", id.key),
+        EntryKind::SEGMENT_PART => match PartName::of(id) {
+            Some(name) => lists::path(&name.segment, name.list),
+            None => format!("segments.{}", id.key),
+        },
         _ => format!("flags.{}", id.key),
     }
 }

@@ -22,12 +22,21 @@ pub struct Version {
     pub revision: Revision,
     /// The entry's bytes afterwards; `None` when the change removed it.
     pub bytes_after: Option<Arc<[u8]>>,
+    /// Stands for the parts of a segment's lists: versions with the same parts have the same number. 0 where nothing
+    /// is kept in parts.
+    pub parts_after: u128,
     /// The name of the operation, for people: `ramp`, `rollback`.
     pub operation: String,
     /// When.
     pub time: Timestamp,
     /// Who.
     pub actor: String,
+}
+
+impl Version {
+    fn content(&self) -> (Option<&[u8]>, u128) {
+        (self.bytes_after.as_deref(), self.parts_after)
+    }
 }
 
 /// What a rollback puts back.
@@ -99,7 +108,7 @@ pub fn choose_rollback(versions: &[Version], to: Option<Revision>) -> Result<Cho
         }
         None => versions
             .iter()
-            .rfind(|version| version.bytes_after != latest.bytes_after)
+            .rfind(|version| version.content() != latest.content())
             .ok_or(RollbackError::NothingBefore { created: latest.revision })?,
     };
     let undone = versions.iter().rev().map(|v| v.revision).take_while(|revision| *revision > chosen.revision);
@@ -108,9 +117,8 @@ pub fn choose_rollback(versions: &[Version], to: Option<Revision>) -> Result<Cho
 
 /// Earlier definitions that are not the present one, each once, the latest first.
 fn candidates(versions: &[Version]) -> Vec<Version> {
-    let mut seen: BTreeSet<Option<&[u8]>> =
-        versions.last().map(|v| v.bytes_after.as_deref()).into_iter().collect();
-    versions.iter().rev().filter(|version| seen.insert(version.bytes_after.as_deref())).cloned().collect()
+    let mut seen: BTreeSet<_> = versions.last().map(Version::content).into_iter().collect();
+    versions.iter().rev().filter(|version| seen.insert(version.content())).cloned().collect()
 }
 
 /// A segment or a required flag that is no longer as it was.

@@ -5,27 +5,25 @@ use std::collections::BTreeSet;
 use super::FieldDrift;
 use super::apply::units_text;
 use super::merge::{Decision, Merge, Three, decide, merge_about};
-use crate::definition::SegmentDefinition;
+use crate::definition::{SegmentDefinition, SegmentList, Units};
 
-/// Merges a segment.
+/// Merges a segment whose lists are whole.
 pub(super) fn merge_segment(three: Three<'_, SegmentDefinition>, merge: &mut Merge<'_>) -> SegmentDefinition {
     SegmentDefinition {
         about: merge_about(&three.part(|segment| &segment.about), merge),
         by: merge.field("by", three.part(|segment| &segment.by)).clone(),
-        include: merge_list("include", three, |segment| &segment.include, merge),
-        exclude: merge_list("exclude", three, |segment| &segment.exclude, merge),
+        include: merge_list(SegmentList::Include, three, merge),
+        exclude: merge_list(SegmentList::Exclude, three, merge),
         condition: merge.field("if", three.part(|segment| &segment.condition)).clone(),
     }
 }
 
 /// A unit is on a list or it is not, so with a base there is never a conflict: whoever moved it wins.
-fn merge_list<'d>(
-    name: &str,
-    three: Three<'d, SegmentDefinition>,
-    list: impl Fn(&'d SegmentDefinition) -> &'d Vec<Box<str>>,
-    merge: &mut Merge<'_>,
-) -> Vec<Box<str>> {
-    let lists = three.part(|segment| list(segment).iter().map(|unit| &**unit).collect::<BTreeSet<&str>>());
+fn merge_list(list: SegmentList, three: Three<'_, SegmentDefinition>, merge: &mut Merge<'_>) -> Units {
+    let lists = three.part(|segment| {
+        let units = segment.units(list).listed().iter();
+        units.map(|unit| &**unit).collect::<BTreeSet<&str>>()
+    });
     let mut kept: BTreeSet<&str> = lists.file.intersection(&lists.live).copied().collect();
     let mut told: [Told<'_>; 2] = [Told::default(), Told::default()];
     let [drift, conflict] = &mut told;
@@ -55,11 +53,12 @@ fn merge_list<'d>(
             let in_base = |unit: &&&str| lists.base.as_ref().is_some_and(|base| base.contains(**unit));
             let base = units_text(file.iter().chain(&live).filter(in_base).copied());
             let (file, live) = (units_text(file), units_text(live));
-            let drift = FieldDrift { id: merge.id().clone(), field: name.to_owned(), base, file, live };
+            let drift =
+                FieldDrift { id: merge.id().clone(), field: list.member().to_owned(), base, file, live };
             merge.units(decision, drift);
         }
     }
-    kept.into_iter().map(Box::from).collect()
+    Units::Listed(kept.into_iter().map(Box::from).collect())
 }
 
 /// Units on which file and live state differ.

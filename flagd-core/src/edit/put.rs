@@ -5,10 +5,11 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::lay::lay_shares;
+use super::lists::draft_segment;
 use super::view::View;
 use super::{Draft, EditError, PutMode, Severity};
-use crate::canonical::{Form, write_flag, write_segment};
-use crate::definition::{FlagDefinition, FlagType, ParsedFile, SegmentDefinition, parse_file};
+use crate::canonical::{Form, write_flag};
+use crate::definition::{FlagDefinition, FlagType, ParsedFile, SegmentDefinition, SegmentList, parse_file};
 use crate::entry::{EntryId, EntryKind, EntryWrite};
 use crate::key::{FlagKey, SegmentKey};
 use crate::problem::{Problem, Problems};
@@ -85,17 +86,12 @@ pub(super) fn put_segment(
         draft.note(Severity::Info, EntryId::segment(key), text);
         draft.writes.push(EntryWrite::remove(tombstone));
     }
-    draft.writes.push(EntryWrite::set(EntryId::segment(key), segment_bytes(key, definition)));
+    draft_segment(before, key, definition, &SegmentList::BOTH, draft);
 }
 
 /// The stored form of a flag whose shares are laid.
 pub(super) fn flag_bytes(key: &FlagKey, definition: &FlagDefinition) -> Arc<[u8]> {
     write_flag(key, definition, Form::Stored).into_bytes().into()
-}
-
-/// The stored form of a segment.
-pub(super) fn segment_bytes(key: &SegmentKey, definition: &SegmentDefinition) -> Arc<[u8]> {
-    write_segment(key, definition, Form::Stored).into_bytes().into()
 }
 
 /// Says that a kill stays, whatever the definition becomes.

@@ -1,15 +1,17 @@
 //! `rollback` and `restore`: puts definitions back byte for byte.
 //!
-//! The bytes are not rewritten, but the environment that they make is checked like any other: a definition that
+//! A segment comes back with all its parts. The bytes are not rewritten, but the environment that they make is checked like any other: a definition that
 //! refers to what is gone meanwhile is refused. Kills are not definitions and are left alone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::archive::{draft_tombstone, segment_tombstone};
+use super::lists::part_ids;
 use super::put::{Identity, check_identity, check_retired, note_kill};
 use super::view::View;
 use super::{Author, Draft, EditError, Severity};
-use crate::definition::parse_flag;
+use crate::definition::{SegmentList, parse_flag};
 use crate::entry::{EntryId, EntryKind, EntryWrite};
 use crate::key::{FlagKey, SegmentKey};
 use crate::problem::{Problem, Problems};
@@ -26,6 +28,9 @@ pub(super) fn restore(
         match id.kind {
             EntryKind::FLAG => restore_flag(before, id, bytes.as_ref(), author, &mut draft, &mut problems)?,
             EntryKind::SEGMENT => restore_segment(before, id, bytes.as_ref(), &mut draft, &mut problems),
+            EntryKind::SEGMENT_PART => {
+                draft.writes.push(EntryWrite { id: id.clone(), bytes: bytes.clone() });
+            }
             EntryKind::KILL if before.bytes(id) != bytes.as_ref() => {
                 let state =
                     if before.bytes(id).is_some() { "stays killed" } else { "stays as it is: not killed" };
@@ -43,7 +48,18 @@ pub(super) fn restore(
             }
         }
     }
+    remove_later_parts(before, entries, &mut draft);
     if problems.is_empty() { Ok(draft) } else { Err(EditError::Invalid(problems.into_vec())) }
+}
+
+/// Of a segment that comes back all parts are given; those that it has now and had not then go.
+fn remove_later_parts(before: &View<'_>, entries: &[(EntryId, Option<Arc<[u8]>>)], draft: &mut Draft) {
+    let given: BTreeSet<&EntryId> = entries.iter().map(|(id, _)| id).collect();
+    let back = entries.iter().filter(|(id, bytes)| id.kind == EntryKind::SEGMENT && bytes.is_some());
+    for key in back.filter_map(|(id, _)| SegmentKey::new(&id.key).ok()) {
+        let later = part_ids(before, &key, &SegmentList::BOTH).filter(|id| !given.contains(id));
+        draft.writes.extend(later.map(EntryWrite::remove));
+    }
 }
 
 fn restore_flag(

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::put::segment_bytes;
+use super::lists::{OpenList, path};
 use super::view::View;
 use super::{Draft, EditError, SegmentList, Severity, sentence};
-use crate::definition::SegmentDefinition;
-use crate::entry::{EntryId, EntryWrite};
+use crate::entry::EntryId;
 use crate::key::SegmentKey;
 use crate::limits;
 use crate::problem::{Problem, Problems};
@@ -20,11 +19,9 @@ pub(super) fn add(
 ) -> Result<Draft, EditError> {
     let live = before.known_segment(key)?;
     check_units(key, units, list)?;
-    let mut wanted = listed(live, list);
-    let already = wanted.len();
     let asked: BTreeSet<&str> = units.iter().map(String::as_str).collect();
-    wanted.extend(asked.iter().copied());
-    let added = wanted.len() - already;
+    let mut open = OpenList::new(before, key, live, list, &asked)?;
+    let added = asked.iter().filter(|unit| open.insert(unit)).count();
     let mut draft = Draft::default();
     let there = asked.len() - added;
     if there > 0 {
@@ -32,17 +29,15 @@ pub(super) fn add(
         let text = format!("{added} added, {there} {was} there already");
         draft.note(Severity::Info, EntryId::segment(key), text);
     }
-    let barred: Vec<&str> = match list {
-        SegmentList::Include => {
-            live.exclude.iter().map(|unit| &**unit).filter(|unit| asked.contains(unit)).collect()
+    if list == SegmentList::Include {
+        let mut excluded = OpenList::new(before, key, live, SegmentList::Exclude, &asked)?;
+        let barred: Vec<&str> = asked.iter().copied().filter(|unit| excluded.contains(unit)).collect();
+        if !barred.is_empty() {
+            let text = format!("on `exclude` too, and so out all the same: {}", sentence::list(&barred));
+            draft.note(Severity::Warning, EntryId::segment(key), text);
         }
-        SegmentList::Exclude => Vec::new(),
-    };
-    if !barred.is_empty() {
-        let text = format!("on `exclude` too, and so out all the same: {}", sentence::list(&barred));
-        draft.note(Severity::Warning, EntryId::segment(key), text);
     }
-    write(key, live, list, &wanted, &mut draft)?;
+    open.draft(&mut draft)?;
     Ok(draft)
 }
 
@@ -54,49 +49,17 @@ pub(super) fn remove(
     list: SegmentList,
 ) -> Result<Draft, EditError> {
     let live = before.known_segment(key)?;
-    let mut wanted = listed(live, list);
     let asked: BTreeSet<&str> = units.iter().map(String::as_str).collect();
-    let absent: Vec<&str> = asked.iter().copied().filter(|unit| !wanted.remove(unit)).collect();
+    let mut open = OpenList::new(before, key, live, list, &asked)?;
+    let absent: Vec<&str> = asked.iter().copied().filter(|unit| !open.remove(unit)).collect();
     let mut draft = Draft::default();
     if !absent.is_empty() {
         let removed = asked.len() - absent.len();
         let text = format!("{removed} removed; not on the list: {}", sentence::list(&absent));
         draft.note(Severity::Info, EntryId::segment(key), text);
     }
-    write(key, live, list, &wanted, &mut draft)?;
+    open.draft(&mut draft)?;
     Ok(draft)
-}
-
-fn listed(definition: &SegmentDefinition, list: SegmentList) -> BTreeSet<&str> {
-    let units = match list {
-        SegmentList::Include => &definition.include,
-        SegmentList::Exclude => &definition.exclude,
-    };
-    units.iter().map(|unit| &**unit).collect()
-}
-
-fn write(
-    key: &SegmentKey,
-    live: &SegmentDefinition,
-    list: SegmentList,
-    wanted: &BTreeSet<&str>,
-    draft: &mut Draft,
-) -> Result<(), EditError> {
-    if wanted.len() > limits::SEGMENT_UNITS_MAX {
-        let most = limits::SEGMENT_UNITS_MAX;
-        let message = format!("a list has at most {most} units; this makes {}", wanted.len());
-        let problem = Problem::new(path(key, list), message)
-            .hint("use an attribute and a condition, or another segment");
-        return Err(EditError::Invalid(vec![problem]));
-    }
-    let mut definition = live.clone();
-    let units = wanted.iter().map(|unit| Box::from(*unit)).collect();
-    match list {
-        SegmentList::Include => definition.include = units,
-        SegmentList::Exclude => definition.exclude = units,
-    }
-    draft.writes.push(EntryWrite::set(EntryId::segment(key), segment_bytes(key, &definition)));
-    Ok(())
 }
 
 fn check_units(key: &SegmentKey, units: &[String], list: SegmentList) -> Result<(), EditError> {
@@ -111,11 +74,4 @@ fn check_units(key: &SegmentKey, units: &[String], list: SegmentList) -> Result<
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(EditError::Invalid(problems.into_vec())) }
-}
-
-fn path(key: &SegmentKey, list: SegmentList) -> String {
-    match list {
-        SegmentList::Include => format!("segments.{key}.include"),
-        SegmentList::Exclude => format!("segments.{key}.exclude"),
-    }
 }

@@ -6,6 +6,7 @@ mod effects;
 mod follow;
 mod history;
 mod kill;
+mod parts;
 mod properties;
 mod ramp;
 

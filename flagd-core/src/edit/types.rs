@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::definition::Ppm;
+use crate::definition::{Ppm, SegmentList};
 use crate::entry::{EntryId, EntryWrite};
 use crate::key::{FlagKey, RuleName, SegmentKey, VariantName};
 use crate::problem::Problem;
@@ -118,15 +118,6 @@ pub enum PlaceChoice {
     Otherwise,
     /// A rule.
     Rule(RuleName),
-}
-
-/// One of a segment's two lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SegmentList {
-    /// Units that are in.
-    Include,
-    /// Units that are out.
-    Exclude,
 }
 
 /// Who wants it, when and why.

@@ -1,8 +1,10 @@
 //! The command that takes a change back, printed with every change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::lay::{rule_at, stretches};
+use super::lists::{ListChange, list_change, touched_parts};
+use super::view::View;
 use super::{Edit, PlaceChoice, Plan, SegmentList, sentence};
 use crate::canonical::percent;
 use crate::definition::{FlagDefinition, Ppm, Serve, parse_flag};
@@ -97,21 +99,19 @@ fn undo_units(
     plan: &Plan,
     before: &State,
 ) -> Option<String> {
-    let id = EntryId::segment(segment);
-    let (member, option) = match list {
-        SegmentList::Include => ("include", ""),
-        SegmentList::Exclude => ("exclude", " --exclude"),
+    let option = match list {
+        SegmentList::Include => "",
+        SegmentList::Exclude => " --exclude",
     };
-    let units = |bytes: &[u8]| -> Option<std::collections::BTreeSet<String>> {
-        let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
-        let list = value.get(member).and_then(serde_json::Value::as_array).cloned().unwrap_or_default();
-        Some(list.iter().filter_map(|unit| unit.as_str().map(str::to_owned)).collect())
-    };
-    let was = units(&before.get(&id)?.bytes)?;
-    let is = units(plan.writes.iter().find(|write| write.id == id)?.bytes.as_ref()?)?;
-    let changed: Vec<String> = was.symmetric_difference(&is).map(|unit| sentence::shell_word(unit)).collect();
-    (changed.len() <= UNITS_MAX)
-        .then(|| format!("flagctl segment {verb} {segment}{option} {}", changed.join(" ")))
+    let before = View::of(before);
+    let after = before.after(&plan.writes);
+    let ListChange { added, removed } =
+        list_change(&before, &after, &touched_parts(&plan.writes), segment, list);
+    let changed: BTreeSet<Box<str>> = added.into_iter().chain(removed).collect();
+    (changed.len() <= UNITS_MAX).then(|| {
+        let units: Vec<String> = changed.iter().map(|unit| sentence::shell_word(unit)).collect();
+        format!("flagctl segment {verb} {segment}{option} {}", units.join(" "))
+    })
 }
 
 fn undo_definitions(writes: &[EntryWrite], before: &State) -> Option<String> {

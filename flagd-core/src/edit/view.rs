@@ -11,11 +11,12 @@ use std::sync::Arc;
 use super::EditError;
 use crate::check::Definitions;
 use crate::definition::{
-    FlagDefinition, Kill, SegmentDefinition, Tombstone, parse_flag, parse_kill, parse_segment,
+    FlagDefinition, Kill, SegmentDefinition, SegmentList, Tombstone, parse_flag, parse_kill, parse_segment,
     parse_tombstone,
 };
 use crate::entry::{EntryId, EntryKind, EntryWrite};
 use crate::key::{FlagKey, SegmentKey, VariantName};
+use crate::part::{self, PartNumber};
 use crate::problem::{Problem, nearest};
 use crate::revision::Revision;
 use crate::state::State;
@@ -99,6 +100,26 @@ impl<'a> View<'a> {
                 None => self.state.get(id).map(|entry| &entry.bytes),
             },
         }
+    }
+
+    /// The parts of one of a segment's lists.
+    pub(super) fn parts(&self, segment: &str, list: SegmentList) -> BTreeMap<PartNumber, &'a Arc<[u8]>> {
+        let Some(under) = self.under else {
+            let parts = self.state.parts_of(segment, list);
+            return parts.map(|(number, _, entry)| (number, &entry.bytes)).collect();
+        };
+        let mut parts = under.parts(segment, list);
+        let (first, prefix) = part::range(segment, list);
+        let written = self.written.range::<EntryId, _>(first..);
+        let is_of_list = |id: &EntryId| id.kind == EntryKind::SEGMENT_PART && id.key.starts_with(&prefix);
+        for (id, bytes) in written.take_while(|(id, _)| is_of_list(id)) {
+            let Some(number) = id.key.strip_prefix(&prefix).and_then(PartNumber::of_digits) else { continue };
+            match bytes {
+                Some(bytes) => drop(parts.insert(number, bytes)),
+                None => drop(parts.remove(&number)),
+            }
+        }
+        parts
     }
 
     /// The revision that wrote an entry of the state below all writes.

@@ -12,11 +12,12 @@ use serde_json::Value;
 
 use crate::check::Fate;
 use crate::definition::{
-    self, FlagDefinition, FlagType, Kill, Layout, SegmentDefinition, Stretch, Switch, parse_stored_flag,
-    parse_stored_segment,
+    self, FlagDefinition, FlagType, Kill, Layout, SegmentDefinition, SegmentList, Stretch, Switch, Units,
+    parse_stored_flag, parse_stored_segment,
 };
 use crate::entry::{EntryId, EntryKind};
 use crate::key::{FlagKey, SegmentKey, VariantName};
+use crate::part::PartName;
 use crate::problem::Problem;
 use crate::split::{LINE, Point, Seed, join, lay};
 use crate::time::Timestamp;
@@ -25,6 +26,7 @@ use super::condition::{Path, Test};
 use super::explain;
 use super::index::Texts;
 use super::ladder::Ladder;
+use super::part::Part;
 use super::slot::{FlagSlot, SegmentSlot};
 use super::slots::{Slot, Slots};
 use super::stretch::{Arm, Split};
@@ -129,10 +131,41 @@ pub(super) enum Serve {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) by: Option<Path>,
-    pub(super) include: Texts,
-    pub(super) exclude: Texts,
+    pub(super) include: Members,
+    pub(super) exclude: Members,
     pub(super) condition: Option<Condition>,
     pub(super) origin: Origin,
+}
+
+/// The units of one list.
+#[derive(Debug)]
+pub(super) enum Members {
+    Listed(Texts),
+    /// They lie beside the segment, in its slot.
+    InParts,
+}
+
+impl From<&Units> for Members {
+    fn from(units: &Units) -> Members {
+        match units {
+            Units::Listed(units) => Members::Listed(units.iter().map(AsRef::as_ref).collect()),
+            Units::InParts => Members::InParts,
+        }
+    }
+}
+
+impl Segment {
+    #[inline]
+    pub(super) fn members(&self, list: SegmentList) -> &Members {
+        match list {
+            SegmentList::Include => &self.include,
+            SegmentList::Exclude => &self.exclude,
+        }
+    }
+
+    pub(super) fn keeps_in_parts(&self, list: SegmentList) -> bool {
+        matches!(self.members(list), Members::InParts)
+    }
 }
 
 /// A condition, as it runs.
@@ -164,6 +197,7 @@ impl From<Kill> for Killed {
 pub(super) enum Definition {
     Flag(Arc<Flag>),
     Segment(Arc<Segment>),
+    Part(Arc<Part>),
 }
 
 impl Definition {
@@ -171,6 +205,7 @@ impl Definition {
         match self {
             Definition::Flag(flag) => &flag.origin,
             Definition::Segment(segment) => &segment.origin,
+            Definition::Part(part) => &part.origin,
         }
     }
 }
@@ -190,6 +225,10 @@ impl<'a> Compiler<'a> {
 
     /// Reads and compiles one stored entry; the error is a sentence.
     pub(super) fn definition(&mut self, id: &EntryId, bytes: &Arc<[u8]>) -> Result<Definition, String> {
+        if id.kind == EntryKind::SEGMENT_PART {
+            let name = PartName::of(id).ok_or("its key names no part of a segment")?;
+            return Part::read(name.number, bytes).map(|part| Definition::Part(Arc::new(part)));
+        }
         let text = std::str::from_utf8(bytes).map_err(|error| format!("it is not UTF-8: {error}"))?;
         match id.kind {
             EntryKind::FLAG => {
@@ -257,8 +296,8 @@ impl<'a> Compiler<'a> {
         };
         Ok(Segment {
             by: definition.by.as_deref().map(Path::of),
-            include: definition.include.iter().map(AsRef::as_ref).collect(),
-            exclude: definition.exclude.iter().map(AsRef::as_ref).collect(),
+            include: Members::from(&definition.include),
+            exclude: Members::from(&definition.exclude),
             condition,
             origin: Origin { bytes: Arc::clone(bytes), uses: uses.into_iter().collect() },
         })

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::check::Fate;
 use crate::context::{Attribute, Context};
-use crate::definition::Switch;
+use crate::definition::{SegmentList, Switch};
 use crate::split::Point;
 use crate::time::Timestamp;
 
@@ -19,7 +19,7 @@ use super::compile::{Condition, Flag, Killed, ON_OFF, Requirement, Rule, Segment
 use super::condition::{Path, Test};
 use super::explain as say;
 use super::ladder::Climb;
-use super::slot::FlagSlot;
+use super::slot::{FlagSlot, SegmentSlot};
 use super::stretch::Split;
 use super::unit::{Buffer, unit};
 use super::{Reason, Snapshot};
@@ -242,9 +242,10 @@ impl<'r, 's, N: Fn() -> Timestamp, O: Observer> Evaluator<'r, 's, N, O> {
             }
             Condition::Segment { slot, key } => {
                 self.observer.open(|| say::segment(key));
-                let segment = self.snapshot.segments.at(*slot).and_then(|slot| slot.segment.as_deref());
+                let slot = self.snapshot.segments.at(*slot);
+                let segment = slot.and_then(|slot| Some((slot, slot.segment.as_deref()?)));
                 match segment {
-                    Some(segment) if self.may_visit(depth) => self.segment(segment, depth + 1),
+                    Some((slot, segment)) if self.may_visit(depth) => self.segment(slot, segment, depth + 1),
                     _ => {
                         self.observer.close(|| say::no_such_segment(segment.is_some()));
                         false
@@ -256,14 +257,14 @@ impl<'r, 's, N: Fn() -> Timestamp, O: Observer> Evaluator<'r, 's, N, O> {
     }
 
     /// In `exclude`: out. Else in `include`: in. Else whatever the condition says; without one: out.
-    fn segment(&mut self, segment: &'s Segment, depth: u32) -> bool {
+    fn segment(&mut self, slot: &'s SegmentSlot, segment: &'s Segment, depth: u32) -> bool {
         let mut buffer = Buffer::default();
         let unit = unit(self.context, segment.by.as_ref(), &mut buffer);
-        if unit.is_some_and(|unit| segment.exclude.contains(unit)) {
+        if unit.is_some_and(|unit| slot.lists(segment, SegmentList::Exclude, unit)) {
             self.observer.close(|| say::listed(unit, "exclude"));
             return false;
         }
-        if unit.is_some_and(|unit| segment.include.contains(unit)) {
+        if unit.is_some_and(|unit| slot.lists(segment, SegmentList::Include, unit)) {
             self.observer.close(|| say::listed(unit, "include"));
             return true;
         }

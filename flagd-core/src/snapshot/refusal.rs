@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use crate::definition::parse_kill;
 use crate::entry::{EntryId, EntryKind, StoredEntry};
+use crate::part::{self, PartName};
 use crate::revision::Revision;
 use crate::state::State;
 
@@ -82,7 +83,7 @@ pub(super) fn derive(previous: &Snapshot, state: &State, touched: Touched<'_>) -
         .filter_map(|id| Some((id.clone(), candidate(&mut next, state, id, only_change)?)))
         .collect();
 
-    let mut queue = refuse_the_bad(&next, &mut candidates);
+    let mut queue = refuse_the_bad(&next, state, &mut candidates);
     while !queue.is_empty() {
         spread(previous, &next, &mut candidates, &mut queue);
         // The last good version of what was refused just now may use what is new.
@@ -132,6 +133,8 @@ fn ids_to_look_at(previous: &Snapshot, state: &State, touched: Touched<'_>) -> B
                 if slot.segment.is_some() {
                     ids.insert(EntryId::new(EntryKind::SEGMENT, key));
                 }
+                let parts = slot.parts.iter().flat_map(|parts| parts.numbers());
+                ids.extend(parts.map(|(list, number)| part::id(key, list, number)));
             }
         }
     }
@@ -187,11 +190,14 @@ fn removed_at(state: &State, id: &EntryId) -> Option<Revision> {
 }
 
 /// Refuses what is bad in itself; returns what it refused.
-fn refuse_the_bad(next: &Snapshot, candidates: &mut Candidates) -> Vec<EntryId> {
+fn refuse_the_bad(next: &Snapshot, state: &State, candidates: &mut Candidates) -> Vec<EntryId> {
     let mut bad: Vec<(EntryId, Arc<str>)> = Vec::new();
     for (id, candidate) in candidates.iter() {
         if let Wish::Set(Attempt { outcome: Err(why), .. }) = &candidate.wish {
             bad.push((id.clone(), Arc::clone(why)));
+        }
+        if let (Wish::Set(_), Some(why)) = (&candidate.wish, misplaced(next, state, candidates, id)) {
+            bad.push((id.clone(), why.into()));
         }
         // Who was written before a removal relies on what was there; the removal then waits.
         let is_missing = |used: &&EntryId| match candidates.get(*used) {
@@ -211,6 +217,23 @@ fn refuse_the_bad(next: &Snapshot, candidates: &mut Candidates) -> Vec<EntryId> 
     }
     refuse_circles(next, candidates, &mut queue);
     queue
+}
+
+/// Why a part is none of its segment's, as far as that can be told. The parts of an archived segment stay for its return.
+fn misplaced(next: &Snapshot, state: &State, candidates: &Candidates, id: &EntryId) -> Option<&'static str> {
+    let name = PartName::of(id)?;
+    let segment = EntryId::segment(&name.segment);
+    let definition = match candidates.get(&segment).map(|candidate| &candidate.wish) {
+        Some(Wish::Set(attempt)) => Some(attempt.outcome.as_ref().ok()?.clone()),
+        Some(Wish::Remove) => None,
+        None => next.in_use(&segment),
+    };
+    match definition {
+        Some(Definition::Segment(segment)) if segment.keeps_in_parts(name.list) => None,
+        Some(_) => Some("its segment does not keep this list in parts"),
+        None if removed_at(state, &segment).is_some() => None,
+        None => Some("its segment does not exist"),
+    }
 }
 
 /// Refuses the youngest members of each knot of circles, until there is none: they closed it.
@@ -257,6 +280,11 @@ fn spread(previous: &Snapshot, next: &Snapshot, candidates: &mut Candidates, que
         for used in candidate.uses() {
             users.entry(used.clone()).or_default().push(id.clone());
         }
+        if id.kind == EntryKind::SEGMENT_PART {
+            // A list is its parts, and a part is nothing without the segment that says whose units these are.
+            users.entry(id.clone()).or_default().push(id.whole());
+            users.entry(id.whole()).or_default().push(id.clone());
+        }
     }
     // In another epoch revisions mean something else, so nothing is known to be older.
     let same_history = previous.position.epoch == next.position.epoch;
@@ -270,12 +298,15 @@ fn spread(previous: &Snapshot, next: &Snapshot, candidates: &mut Candidates, que
                 format!("change {revision} also wrote {cause}, which is refused").into()
             });
         }
-        let keeps_serving = next.in_use(&cause).is_some();
+        let keeps_serving = next.in_use(&cause).is_some() || next.is_empty_part(&cause);
         for user in users.remove(&cause).unwrap_or_default() {
             // Who was written before the refused version relied on the one that goes on serving.
             let relies_on_older =
                 is_removal || candidates.get(&user).is_some_and(|user| user.revision < Some(revision));
-            if !(keeps_serving && relies_on_older) {
+            // Nobody asks the parts of a segment that is not in use.
+            let is_idle = user.kind == EntryKind::SEGMENT_PART && !keeps_serving;
+            let goes_on = is_idle || keeps_serving && relies_on_older;
+            if !goes_on {
                 refuse(candidates, queue, &user, |_| format!("it uses {cause}, which is refused").into());
             }
         }
@@ -309,7 +340,9 @@ fn refuse(
 fn hold_back_removals_of_what_is_used(next: &Snapshot, candidates: &mut Candidates) {
     let is_accepted = |candidate: &Candidate| candidate.refused.is_none();
     let is_removed = |candidate: &Candidate| is_accepted(candidate) && matches!(candidate.wish, Wish::Remove);
-    if !candidates.values().any(is_removed) {
+    // Nothing refers to a part.
+    let is_part = |id: &EntryId| id.kind == EntryKind::SEGMENT_PART;
+    if !candidates.iter().any(|(id, candidate)| is_removed(candidate) && !is_part(id)) {
         return;
     }
     let goes_on = next.all_in_use().filter(|(id, _)| !candidates.get(id).is_some_and(is_accepted));
@@ -323,6 +356,17 @@ fn hold_back_removals_of_what_is_used(next: &Snapshot, candidates: &mut Candidat
             };
             candidate.refused = Some(format!("its removal waits: {user} still uses it").into());
             queue.extend(next.in_use(used).map(|definition| (used.clone(), definition)));
+        }
+    }
+    let waits = |id: &EntryId| {
+        let segment = candidates.get(&id.whole());
+        segment.is_some_and(|segment| segment.refused.is_some() && matches!(segment.wish, Wish::Remove))
+    };
+    let removed = candidates.iter().filter(|(id, candidate)| is_part(id) && is_removed(candidate));
+    let waiting: Vec<EntryId> = removed.map(|(id, _)| id.clone()).filter(waits).collect();
+    for id in waiting {
+        if let Some(candidate) = candidates.get_mut(&id) {
+            candidate.refused = Some("its removal waits with that of its segment".into());
         }
     }
 }

@@ -6,7 +6,11 @@
 
 use std::sync::Arc;
 
-use super::compile::{Flag, Killed, Segment};
+use crate::definition::SegmentList;
+use crate::part::PartNumber;
+
+use super::compile::{Flag, Killed, Members, Segment};
+use super::part::{Part, Parts};
 use super::short::ShortWay;
 
 /// What is known about a flag's name.
@@ -22,6 +26,23 @@ pub(super) struct FlagSlot {
 #[derive(Clone, Debug, Default)]
 pub(super) struct SegmentSlot {
     pub(super) segment: Option<Arc<Segment>>,
+    /// The parts of its long lists, if it has any; they change without the segment.
+    pub(super) parts: Option<Arc<Parts>>,
+}
+
+impl SegmentSlot {
+    /// Whether a unit is on a list of the segment, which is this slot's.
+    #[inline]
+    pub(super) fn lists(&self, segment: &Segment, list: SegmentList, unit: &str) -> bool {
+        match segment.members(list) {
+            Members::Listed(units) => units.contains(unit),
+            Members::InParts => self.parts.as_ref().is_some_and(|parts| parts.contains(list, unit)),
+        }
+    }
+
+    pub(super) fn set_part(&mut self, list: SegmentList, number: PartNumber, part: Option<Arc<Part>>) {
+        Arc::make_mut(self.parts.get_or_insert_default()).set(list, number, part);
+    }
 }
 
 impl FlagSlot {

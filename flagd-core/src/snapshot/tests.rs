@@ -1,6 +1,7 @@
 //! Evaluation in order, refusals as stories, and the promises for arbitrary input.
 
 mod order;
+mod parts;
 mod promises;
 mod stories;
 

@@ -13,6 +13,7 @@ use flagd_core::definition::{
 };
 use flagd_core::entry::{EntryId, EntryKind, EntryWrite, StoredEntry};
 use flagd_core::key::{EnvironmentName, FlagKey, SegmentKey};
+use flagd_core::part::{self, PartNumber};
 use flagd_core::revision::{Epoch, Revision};
 use flagd_core::snapshot::{Snapshot, Touched};
 use flagd_core::state::State;
@@ -37,6 +38,12 @@ pub(crate) fn definition(bytes: &[u8]) {
         let readable =
             parse_flag(&flag, &write_flag(&flag, &read, Form::Readable)).expect("so is the readable form");
         assert_eq!(readable.variants, read.variants);
+    }
+    let number = PartNumber::of(text.split('"').nth(1).unwrap_or_default());
+    if let Ok(units) = part::read(number, bytes) {
+        let written = part::write(units.iter().map(|unit| &**unit)).unwrap_or_else(|| (*b"[]").into());
+        assert_eq!(*written, *bytes, "a part is exactly what is written of it");
+        assert_eq!(part::count(bytes), units.len());
     }
     if let Ok(read) = parse_segment(&segment, text) {
         let written = write_segment(&segment, &read, Form::Stored);
@@ -142,12 +149,16 @@ fn split(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Kinds 0 to 7 and a handful of keys, so that entries refer to one another, to nothing and to themselves.
+/// Kinds 0 to 7 and a handful of keys (for parts those of a part each), so that entries refer to one another, to nothing and to themselves.
 fn entry(bytes: &[u8]) -> Option<(EntryId, &[u8])> {
     const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "not a key"];
+    // 0de is the part of `u`, which contexts have for a key.
+    const PARTS: [&str; 6] =
+        ["b/include/0de", "b/exclude/0de", "d/include/0de", "d/include/000", "d/exclude/fff", "d/include"];
     let (head, rest) = bytes.split_at_checked(2)?;
     let kind = EntryKind::from_number(u32::from(head[0] % 8));
-    Some((EntryId::new(kind, KEYS[usize::from(head[1]) % KEYS.len()]), rest))
+    let keys = if kind == EntryKind::SEGMENT_PART { PARTS } else { KEYS };
+    Some((EntryId::new(kind, keys[usize::from(head[1]) % keys.len()]), rest))
 }
 
 fn answers(snapshot: &Snapshot, context: &Context) {

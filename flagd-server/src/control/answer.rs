@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flagd_core::definition::{parse_file, parse_flag, parse_segment};
-use flagd_core::edit::{self, Author, Edit, Plan};
+use flagd_core::edit::{self, Author, Edit, PartDifference, Plan};
 use flagd_core::entry::{EntryId, EntryKind, EntryWrite};
 use flagd_core::key::{FlagKey, SegmentKey};
 use flagd_core::revision::Revision;
@@ -19,6 +19,7 @@ use flagd_proto::convert::{self, admin as convert_admin};
 use super::change::position_after;
 use super::edit::Wanted;
 use super::request::Wish;
+use super::segments::{PartDifferences, parts_among};
 use super::{ControlError, operation};
 use crate::limits::ANSWER_MAX_BYTES;
 
@@ -26,6 +27,8 @@ use crate::limits::ANSWER_MAX_BYTES;
 const LISTED_MAX: usize = 1_000;
 /// Most touched entries whose fields are compared.
 const COMPARED_MAX: usize = 100;
+/// Most parts of one segment whose units are compared; with more, only the effects say how many come and go.
+const PARTS_COMPARED_MAX: usize = 100;
 
 /// A plan and its answer, before it is known whether it will be recorded.
 #[derive(Debug)]
@@ -155,13 +158,23 @@ fn newest(state: &State, ids: &[EntryId]) -> Revision {
 }
 
 fn touched(state: &State, writes: &[EntryWrite]) -> Vec<TouchedEntry> {
-    let compared = if writes.len() <= COMPARED_MAX { Compared::Yes } else { Compared::No };
-    let touched = |write: &EntryWrite| {
-        let before = state.get(&write.id);
-        let previous = before.map_or(Revision::ZERO, |entry| entry.revision);
-        touched_entry(write, previous, before.map(|entry| &*entry.bytes), compared)
+    let compared = if shown(writes).take(COMPARED_MAX + 1).count() <= COMPARED_MAX {
+        Compared::Yes
+    } else {
+        Compared::No
     };
-    writes.iter().map(touched).collect()
+    let bytes = |write: &EntryWrite| state.get(&write.id).map(|entry| &*entry.bytes);
+    let parts = parts_among(writes.iter().map(|write| (&write.id, bytes(write), write.bytes.as_deref())));
+    let touched = |write: &EntryWrite| {
+        let previous = state.get(&write.id).map_or(Revision::ZERO, |entry| entry.revision);
+        touched_entry(write, previous, bytes(write), compared, &parts)
+    };
+    shown(writes).map(touched).collect()
+}
+
+/// The writes that people are shown: a part is told with its segment.
+fn shown(writes: &[EntryWrite]) -> impl Iterator<Item = &EntryWrite> {
+    writes.iter().filter(|write| write.id.kind != EntryKind::SEGMENT_PART)
 }
 
 /// Whether the fields of a touched entry are compared.
@@ -171,27 +184,34 @@ pub(super) enum Compared {
     No,
 }
 
-/// One entry of a change, for the wire.
+/// One entry of a change, for the wire; `parts` are those that the change wrote of all segments.
 pub(super) fn touched_entry(
     write: &EntryWrite,
     previous: Revision,
     before: Option<&[u8]>,
     compared: Compared,
+    parts: &PartDifferences<'_>,
 ) -> TouchedEntry {
+    let parts = parts.get(&write.id).map(Vec::as_slice).unwrap_or_default();
+    let compared = if parts.len() <= PARTS_COMPARED_MAX { compared } else { Compared::No };
     TouchedEntry {
         id: Some(convert::entry_id_to_wire(&write.id)),
         previous_revision: previous.0,
         removed: write.bytes.is_none(),
         differences: match compared {
-            Compared::Yes => differences(before, write.bytes.as_deref()),
+            Compared::Yes => differences(before, write.bytes.as_deref(), parts),
             Compared::No => Vec::new(),
         },
     }
 }
 
 /// The fields in which two stored definitions differ, for the wire.
-pub(super) fn differences(before: Option<&[u8]>, after: Option<&[u8]>) -> Vec<FieldDifference> {
-    edit::difference(before, after).iter().map(convert_admin::difference_to_wire).collect()
+pub(super) fn differences(
+    before: Option<&[u8]>,
+    after: Option<&[u8]>,
+    parts: &[PartDifference<'_>],
+) -> Vec<FieldDifference> {
+    edit::difference(before, after, parts).iter().map(convert_admin::difference_to_wire).collect()
 }
 
 /// The highest level among the definitions that are written.

@@ -11,18 +11,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flagd_core::definition::LEVEL;
+use flagd_core::definition::{LEVEL, SegmentList};
 use flagd_core::edit::Author;
-use flagd_core::entry::EntryId;
+use flagd_core::entry::{EntryId, EntryKind};
+use flagd_core::key::SegmentKey;
 use flagd_core::revision::{Position, Revision};
 use flagd_proto::admin::{self, ChangeRequest, ChangeResponse};
 use flagd_proto::{Message as _, convert};
 
 use super::answer::{self, Planned};
+use super::diff::differing;
 use super::edit::{Wanted, touched};
 use super::patience::{Lane, Patience, out_of_time};
 use super::read::reaches;
-use super::request::{self, Levels, Recording, Wish};
+use super::request::{self, Levels, Name, Recording, Wish};
 use super::{Control, ControlError, clients, operation};
 use crate::hub::{Environment, View};
 use crate::limits;
@@ -390,6 +392,7 @@ impl Control {
             seen.as_ref().and_then(|change| touched(change, id)).and_then(|(write, _)| write.bytes.clone());
         let known = expected == Revision::ZERO || before.is_some();
         let after = stored.map(|entry| &*entry.bytes);
+        let of_lists = self.differing_lists(wish, view, id, expected).await?;
         Ok(admin::Conflict {
             id: Some(convert::entry_id_to_wire(id)),
             expected_revision: expected.0,
@@ -397,8 +400,35 @@ impl Control {
             changed_by: change.as_ref().map(|change| change.origin.actor.clone()).unwrap_or_default(),
             changed_ms: change.as_ref().map_or(0, |change| change.time_ms),
             operation: change.map(|change| change.origin.operation).unwrap_or_default(),
-            differences: if known { answer::differences(before.as_deref(), after) } else { Vec::new() },
+            differences: match of_lists {
+                Some(differences) => differences,
+                None if known => answer::differences(before.as_deref(), after, &[]),
+                None => Vec::new(),
+            },
         })
+    }
+
+    /// How a segment that keeps lists in parts differs from what the caller saw; `None` where that is told without
+    /// looking at parts, or where the history does not reach back.
+    async fn differing_lists(
+        &self,
+        wish: &Wish,
+        view: &View,
+        id: &EntryId,
+        expected: Revision,
+    ) -> Result<Option<Vec<admin::FieldDifference>>, ControlError> {
+        let keeps_parts = |list| view.state.parts_of(&id.key, list).next().is_some();
+        if id.kind != EntryKind::SEGMENT || !SegmentList::BOTH.into_iter().any(keeps_parts) {
+            return Ok(None);
+        }
+        let (Ok(key), Some(then)) =
+            (SegmentKey::new(&id.key), self.hub.log().state_at(&wish.environment, expected).await?)
+        else {
+            return Ok(None);
+        };
+        let wire = Some(convert::entry_id_to_wire(id));
+        let mut entries = differing(&then, &view.state, Some(&Name::Segment(key))).into_iter();
+        Ok(entries.find(|entry| entry.id == wire).map(|entry| entry.differences))
     }
 
     /// Clients that would refuse what is written stop it, by name.

@@ -10,6 +10,7 @@ use flagd_proto::admin::{DiffRequest, DiffResponse, TouchedEntry};
 
 use super::answer::{Compared, touched_entry};
 use super::request::Name;
+use super::segments::parts_among;
 use super::{Control, ControlError};
 
 impl Control {
@@ -43,7 +44,7 @@ impl Control {
 }
 
 /// The entries that differ, of one name or of all.
-pub(super) fn differing(from: &State, to: &State, name: Option<&Name>) -> Vec<TouchedEntry> {
+pub(super) fn differing<'s>(from: &'s State, to: &'s State, name: Option<&Name>) -> Vec<TouchedEntry> {
     let of_name = |id: &EntryId| match name {
         None => true,
         Some(name @ Name::Flag(key)) => {
@@ -51,16 +52,21 @@ pub(super) fn differing(from: &State, to: &State, name: Option<&Name>) -> Vec<To
         }
         Some(name @ Name::Segment(_)) => *id == name.entry() || *id == name.tombstone(),
     };
-    let ids: BTreeSet<&EntryId> =
-        from.entries().chain(to.entries()).map(|(id, _)| id).filter(|id| of_name(id)).collect();
+    let ids: BTreeSet<&EntryId> = from.entries().chain(to.entries()).map(|(id, _)| id).collect();
+    let bytes = |state: &'s State, id: &EntryId| state.get(id).map(|entry| &*entry.bytes);
+    let changed: Vec<&EntryId> = ids.into_iter().filter(|id| bytes(from, id) != bytes(to, id)).collect();
+    let parts = parts_among(changed.iter().map(|id| (*id, bytes(from, id), bytes(to, id))));
+    // A list that changed is told of its segment, of which perhaps nothing else did.
+    let ids: BTreeSet<EntryId> = changed.into_iter().map(EntryId::whole).filter(of_name).collect();
     let touched = |id: &EntryId| {
         let (before, after) = (from.get(id), to.get(id));
-        if before.map(|entry| &entry.bytes) == after.map(|entry| &entry.bytes) {
+        // The parts of an archived segment are nobody's list.
+        if before.is_none() && after.is_none() {
             return None;
         }
         let write = EntryWrite { id: id.clone(), bytes: after.map(|entry| Arc::clone(&entry.bytes)) };
         let previous = before.map_or(Revision::ZERO, |entry| entry.revision);
-        Some(touched_entry(&write, previous, before.map(|entry| &*entry.bytes), Compared::Yes))
+        Some(touched_entry(&write, previous, before.map(|entry| &*entry.bytes), Compared::Yes, &parts))
     };
-    ids.into_iter().filter_map(touched).collect()
+    ids.iter().filter_map(touched).collect()
 }

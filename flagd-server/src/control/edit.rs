@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use flagd_core::definition::{SegmentDefinition, SegmentList, Units};
 use flagd_core::edit::{
     Choice, Edit, EditError, Note, RollbackError, Severity, Version, changed_since, choose_rollback,
 };
-use flagd_core::entry::{EntryId, EntryWrite, StoredEntry};
+use flagd_core::entry::{EntryId, EntryKind, EntryWrite, StoredEntry};
 use flagd_core::key::{FlagKey, SegmentKey};
 use flagd_core::problem::nearest;
-use flagd_core::revision::Revision;
+use flagd_core::revision::{EntryHash, Revision};
 use flagd_core::state::State;
 use flagd_core::time::Timestamp;
 use flagd_proto::admin;
 
+use super::definitions::read_segment;
 use super::history::{Details, describe};
 use super::request::{Name, Operation, Wish};
 use super::{Control, ControlError};
@@ -83,9 +85,37 @@ impl Control {
         for name in &names {
             let choice = self.choose(wish, state, name, to).await?;
             notes.extend(rollback_notes(state, &name.entry(), &choice, &names));
+            entries.extend(self.parts_of_choice(wish, name, &choice, to).await?);
             entries.push((name.entry(), choice.bytes));
         }
         Ok(Wanted { edit: Edit::Restore { entries }, notes, base: BTreeMap::new() })
+    }
+
+    /// The parts of a segment's lists at the time that comes back.
+    async fn parts_of_choice(
+        &self,
+        wish: &Wish,
+        name: &Name,
+        choice: &Choice,
+        to: Option<Revision>,
+    ) -> Result<Vec<(EntryId, Option<Arc<[u8]>>)>, ControlError> {
+        let (Name::Segment(key), Some(bytes)) = (name, &choice.bytes) else { return Ok(Vec::new()) };
+        let read = read_segment(key.as_str(), bytes);
+        let keeps_parts =
+            |d: &SegmentDefinition| SegmentList::BOTH.iter().any(|list| *d.units(*list) == Units::InParts);
+        if !read.is_ok_and(|(_, definition)| keeps_parts(&definition)) {
+            return Ok(Vec::new());
+        }
+        let at = to.unwrap_or(choice.written);
+        let Some(then) = self.hub.log().state_at(&wish.environment, at).await? else {
+            let why = format!(
+                "{}: the lists that it had at revision {at} are no longer in the history",
+                name.entry()
+            );
+            return Err(EditError::Refused(why).into());
+        };
+        let parts = SegmentList::BOTH.iter().flat_map(|list| then.parts_of(key.as_str(), *list));
+        Ok(parts.map(|(_, id, entry)| (id.clone(), Some(Arc::clone(&entry.bytes)))).collect())
     }
 
     async fn choose(
@@ -102,7 +132,7 @@ impl Control {
         let stored = state.get(&id).or_else(|| state.get(&name.tombstone()));
         let Some(stored) = stored else { return Err(unknown(state, id)) };
         let changes = self.versions(wish, name, stored.revision).await?;
-        let versions: Vec<Version> = changes.iter().filter_map(|change| version(change, &id)).collect();
+        let versions = versions_of(&changes, &id);
         match choose_rollback(&versions, None) {
             Ok(choice) => Ok(choice),
             Err(error @ RollbackError::AfterRollback { .. }) => Err(ControlError::ChooseRevision {
@@ -186,11 +216,32 @@ pub(super) fn touched<'c>(change: &'c Change, id: &EntryId) -> Option<&'c (Entry
     change.entries.iter().find(|(write, _)| write.id == *id)
 }
 
-fn version(change: &Change, id: &EntryId) -> Option<Version> {
+/// What the changes made of an entry, the oldest first.
+fn versions_of(changes: &[Change], id: &EntryId) -> Vec<Version> {
+    // What a part was before it was first touched is the same for all of these, whatever it was.
+    let mut parts: BTreeMap<&EntryId, u128> = BTreeMap::new();
+    let mut sum = 0_u128;
+    let mut versions = Vec::new();
+    for change in changes {
+        let written = change.entries.iter().map(|(write, _)| write);
+        for write in
+            written.filter(|write| write.id.kind == EntryKind::SEGMENT_PART && write.id.whole() == *id)
+        {
+            // No part has no bytes, so none stands for a part that is gone.
+            let hash = EntryHash::of(&write.id, write.bytes.as_deref().unwrap_or_default()).0;
+            sum = sum.wrapping_add(hash).wrapping_sub(parts.insert(&write.id, hash).unwrap_or(0));
+        }
+        versions.extend(version(change, id, sum));
+    }
+    versions
+}
+
+fn version(change: &Change, id: &EntryId, parts_after: u128) -> Option<Version> {
     let (write, _) = touched(change, id)?;
     Some(Version {
         revision: change.revision,
         bytes_after: write.bytes.clone(),
+        parts_after,
         operation: change.origin.verb.clone(),
         time: Timestamp::from_millis(i64::try_from(change.time_ms).unwrap_or(i64::MAX)),
         actor: change.origin.actor.clone(),

@@ -10,7 +10,8 @@ use flagd_core::state::State;
 use flagd_proto::admin::{ExportPart, ExportRequest};
 use flagd_proto::{Bytes, convert};
 
-use super::definitions::{read_flag, read_segment};
+use super::definitions::read_flag;
+use super::segments::read_whole_segment;
 use super::{Control, ControlError};
 
 /// Parts are cut after the definition that reaches this size.
@@ -46,7 +47,8 @@ pub(super) fn texts(state: &Arc<State>) -> Vec<String> {
         read_flag(key, bytes).ok().map(|(key, d)| write_flag(&key, &d, Form::Readable))
     };
     let segment = |key: &str, bytes: &[u8]| {
-        read_segment(key, bytes).ok().map(|(key, d)| write_segment(&key, &d, Form::Readable))
+        let read = read_whole_segment(state, key, bytes).ok();
+        read.map(|(key, d)| write_segment(&key, &d, Form::Readable))
     };
     let mut file = File { parts: Vec::new(), text: "{\n  \"flags\": {".to_owned() };
     file.members(state, EntryKind::FLAG, flag);

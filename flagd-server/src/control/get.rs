@@ -11,9 +11,10 @@ use flagd_core::state::State;
 use flagd_proto::admin::{self, FlagState, GetRequest, GetResponse};
 use flagd_proto::convert;
 
-use super::definitions::{read_flag, read_segment, users};
+use super::definitions::{read_flag, users};
 use super::read::unknown;
 use super::request::Name;
+use super::segments::read_whole_segment;
 use super::{Control, ControlError};
 
 /// A definition for people.
@@ -64,13 +65,13 @@ impl Control {
 
 fn show(state: &Arc<State>, name: &Name) -> Result<Shown, ControlError> {
     match (state.get(&name.entry()), state.get(&name.tombstone())) {
-        (Some(entry), _) => Ok(live(name, entry)),
-        (None, Some(tombstone)) => Ok(archived(name, tombstone)),
+        (Some(entry), _) => Ok(live(state, name, entry)),
+        (None, Some(tombstone)) => Ok(archived(state, name, tombstone)),
         (None, None) => Err(unknown(state, name)),
     }
 }
 
-fn live(name: &Name, entry: &StoredEntry) -> Shown {
+fn live(state: &State, name: &Name, entry: &StoredEntry) -> Shown {
     let read = match name {
         Name::Flag(key) => read_flag(key.as_str(), &entry.bytes).map(|(key, definition)| {
             let state = match definition.switch {
@@ -79,7 +80,7 @@ fn live(name: &Name, entry: &StoredEntry) -> Shown {
             };
             (write_flag(&key, &definition, Form::Readable), state)
         }),
-        Name::Segment(key) => read_segment(key.as_str(), &entry.bytes)
+        Name::Segment(key) => read_whole_segment(state, key.as_str(), &entry.bytes)
             .map(|(key, definition)| (write_segment(&key, &definition, Form::Readable), FlagState::Enabled)),
     };
     match read {
@@ -99,10 +100,10 @@ fn live(name: &Name, entry: &StoredEntry) -> Shown {
     }
 }
 
-fn archived(name: &Name, entry: &StoredEntry) -> Shown {
+fn archived(state: &State, name: &Name, entry: &StoredEntry) -> Shown {
     let definition = match name {
         Name::Flag(key) => archived_flag(key, &entry.bytes),
-        Name::Segment(key) => read_segment(key.as_str(), &entry.bytes)
+        Name::Segment(key) => read_whole_segment(state, key.as_str(), &entry.bytes)
             .ok()
             .map(|(key, d)| write_segment(&key, &d, Form::Readable)),
     };

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use flagd_core::entry::{EntryId, EntryWrite};
+use flagd_core::entry::{EntryId, EntryKind, EntryWrite};
 use flagd_core::key::EnvironmentName;
 use flagd_core::revision::Revision;
 use flagd_proto::admin::{HistoryChange, HistoryRequest, HistoryResponse, TouchedEntry};
@@ -17,6 +17,7 @@ use super::definitions::related;
 use super::edit::touched;
 use super::read::{Fresh, unknown};
 use super::request::Name;
+use super::segments::parts_among;
 use super::{Control, ControlError};
 use crate::limits;
 use crate::store::StoreError;
@@ -30,6 +31,8 @@ const WINDOW: u64 = 256;
 const CLOCK_STEP_MAX_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Most entries of one change whose fields are compared.
 const COMPARED_MAX: usize = 10;
+/// Most parts of lists in one change whose units are compared: each may have been written by another change.
+const PARTS_COMPARED_MAX: usize = 20;
 /// Most entries listed of one change.
 const LISTED_MAX: usize = 200;
 /// A page ends early beyond this size, so that it fits a message.
@@ -57,7 +60,7 @@ impl Page {
     }
 
     fn wants_change(&self, change: &Change) -> bool {
-        self.entries.is_none() || change.entries.iter().any(|(write, _)| self.wants(&write.id))
+        self.entries.is_none() || change.entries.iter().any(|(write, _)| self.wants(&write.id.whole()))
     }
 }
 
@@ -215,9 +218,11 @@ fn compared<'c>(
     change: &'c Change,
     wanted: &dyn Fn(&EntryId) -> bool,
 ) -> impl Iterator<Item = &'c (EntryWrite, Revision)> {
-    let entries: Vec<_> = change.entries.iter().filter(|(write, _)| wanted(&write.id)).collect();
-    let most = if entries.len() <= COMPARED_MAX { COMPARED_MAX } else { 0 };
-    entries.into_iter().take(most)
+    let entries = change.entries.iter().filter(|(write, _)| wanted(&write.id.whole()));
+    let (parts, others): (Vec<_>, Vec<_>) =
+        entries.partition(|(write, _)| write.id.kind == EntryKind::SEGMENT_PART);
+    let is_small = others.len() <= COMPARED_MAX && parts.len() <= PARTS_COMPARED_MAX;
+    others.into_iter().chain(parts).filter(move |_| is_small)
 }
 
 /// A change in words, with the entries that are wanted.
@@ -226,10 +231,14 @@ pub(super) fn describe(
     wanted: &dyn Fn(&EntryId) -> bool,
     details: &Details,
 ) -> HistoryChange {
+    let known = |write: &EntryWrite, previous: Revision| details.before.get(&(write.id.clone(), previous));
+    let parts = parts_among(change.entries.iter().filter_map(|(write, previous)| {
+        Some((&write.id, known(write, *previous)?.as_deref(), write.bytes.as_deref()))
+    }));
     let entry = |(write, previous): &(EntryWrite, Revision)| -> TouchedEntry {
-        match details.before.get(&(write.id.clone(), *previous)) {
-            Some(before) => touched_entry(write, *previous, before.as_deref(), Compared::Yes),
-            None => touched_entry(write, *previous, None, Compared::No),
+        match known(write, *previous) {
+            Some(before) => touched_entry(write, *previous, before.as_deref(), Compared::Yes, &parts),
+            None => touched_entry(write, *previous, None, Compared::No, &parts),
         }
     };
     HistoryChange {
@@ -242,7 +251,7 @@ pub(super) fn describe(
         touched: change
             .entries
             .iter()
-            .filter(|(write, _)| wanted(&write.id))
+            .filter(|(write, _)| write.id.kind != EntryKind::SEGMENT_PART && wanted(&write.id))
             .take(LISTED_MAX)
             .map(entry)
             .collect(),

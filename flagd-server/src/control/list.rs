@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use flagd_core::definition::{
-    About, FlagDefinition, SegmentDefinition, Switch, parse_flag, parse_kill, parse_tombstone,
+    About, FlagDefinition, SegmentDefinition, SegmentList, Switch, parse_flag, parse_kill, parse_tombstone,
 };
 use flagd_core::entry::{EntryId, EntryKind, StoredEntry};
 use flagd_core::key::FlagKey;
@@ -14,6 +14,7 @@ use flagd_proto::admin::{FlagState, FlagSummary, ListRequest, ListResponse, Segm
 
 use super::changed::Who;
 use super::definitions::{read_flag, read_segment};
+use super::segments::count;
 use super::serves::{serves, serves_killed};
 use super::{Control, ControlError};
 
@@ -143,13 +144,14 @@ fn segments(state: &State, request: &ListRequest) -> Vec<SegmentSummary> {
     let mut found: BTreeMap<&str, SegmentSummary> = BTreeMap::new();
     for (id, entry) in state.entries_of(EntryKind::SEGMENT) {
         let users = used_by.get(&*id.key).cloned().unwrap_or_default();
-        found.insert(&id.key, segment(&id.key, entry, users));
+        found.insert(&id.key, segment(state, &id.key, entry, users));
     }
     if request.archived {
         for (id, entry) in state.entries_of(EntryKind::SEGMENT_TOMBSTONE) {
-            found
-                .entry(&id.key)
-                .or_insert_with(|| SegmentSummary { archived: true, ..segment(&id.key, entry, Vec::new()) });
+            found.entry(&id.key).or_insert_with(|| SegmentSummary {
+                archived: true,
+                ..segment(state, &id.key, entry, Vec::new())
+            });
         }
     }
     found
@@ -158,14 +160,13 @@ fn segments(state: &State, request: &ListRequest) -> Vec<SegmentSummary> {
         .collect()
 }
 
-fn segment(key: &str, entry: &StoredEntry, used_by: Vec<String>) -> SegmentSummary {
-    let count = |units: &[Box<str>]| u32::try_from(units.len()).unwrap_or(u32::MAX);
+fn segment(state: &State, key: &str, entry: &StoredEntry, used_by: Vec<String>) -> SegmentSummary {
     let definition = read_segment(key, &entry.bytes).ok().map(|(_, definition)| definition);
     let about = |d: &SegmentDefinition| short(d.about.description.as_deref().unwrap_or_default());
     SegmentSummary {
         key: key.to_owned(),
-        included: definition.as_ref().map_or(0, |d| count(&d.include)),
-        excluded: definition.as_ref().map_or(0, |d| count(&d.exclude)),
+        included: definition.as_ref().map_or(0, |d| count(state, key, d, SegmentList::Include)),
+        excluded: definition.as_ref().map_or(0, |d| count(state, key, d, SegmentList::Exclude)),
         condition: definition.as_ref().is_some_and(|d| d.condition.is_some()),
         used_by,
         revision: entry.revision.0,

@@ -183,7 +183,7 @@ fn limits_of_a_flag() {
 }
 
 #[test]
-fn limits_of_a_segment_and_of_conditions() {
+fn limits_of_the_lists_of_a_segment() {
     let rows: &[Row] = &[
         (
             "units",
@@ -203,6 +203,28 @@ fn limits_of_a_segment_and_of_conditions() {
             |n| format!(r#"{{"include":["{}"]}}"#, filler(n)),
             "a unit has at most",
         ),
+        (
+            "both lists, as compact JSON",
+            limits::SEGMENT_LISTS_MAX_BYTES,
+            |n| {
+                // Each unit is 1,000 bytes of its list, the last one as long as it must be.
+                let units = (n - 6) / 1_000;
+                let list = |units| repeat(units, |i| format!("\"{i:0>997}\""));
+                let (include, exclude) = (list(units / 2), list(units - units / 2));
+                format!(
+                    r#"{{"include":[{include}],"exclude":[{exclude},">{}"]}}"#,
+                    filler(n - 6 - units * 1_000)
+                )
+            },
+            "the lists of a segment have at most",
+        ),
+    ];
+    test_rows(rows, |text| parse_segment(&SegmentKey::new("s").unwrap(), text).map(drop));
+}
+
+#[test]
+fn limits_of_a_segment_and_of_conditions() {
+    let rows: &[Row] = &[
         (
             "the key of a segment",
             limits::KEY_MAX_BYTES,
@@ -270,10 +292,11 @@ fn limits_of_a_segment_and_of_conditions() {
             "the stored form",
             limits::DEFINITION_MAX_BYTES,
             |n| {
-                // 522 units of 1,000 bytes and one that makes up the rest.
-                let units = repeat(522, |i| format!("\"{i:0>1000}\""));
-                let fixed = r#"{"include":[]}"#.len() + units.len() + r#",">""#.len();
-                format!(r#"{{ "include" : [{units},">{}"]}}"#, filler(n - fixed))
+                // 522 operands of 1,000 bytes and one that makes up the rest.
+                let operands = repeat(522, |i| format!("\"{i:0>1000}\""));
+                let fixed = r#"{"if":{"attribute":"a","in":[]}}"#.len() + operands.len() + r#",">""#.len();
+                let rest = filler(n - fixed);
+                format!(r#"{{ "if": {{"attribute": "a", "in" : [{operands},">{rest}"]}} }}"#)
             },
             "a stored definition has at most",
         ),

@@ -578,6 +578,12 @@ fn mistakes_in_segments_and_files() {
             "a unit must not be empty",
             "",
         ),
+        (
+            r#"{"segments":{"s":{"includeParts":4096}}}"#,
+            "segments.s.includeParts",
+            "unknown member `includeParts`",
+            "a segment has `by`, `include`, `exclude`, `if`, `description`, `owner`, `tags`, `metadata`",
+        ),
         (r#"{"segments":{"s":{"by":7}}}"#, "segments.s.by", "must be a string", "write \"7\""),
         (
             r#"{"segments":{"s":{"if":{"segment":7}}}}"#,
@@ -589,6 +595,23 @@ fn mistakes_in_segments_and_files() {
     for row in rows {
         check(row, &parse_file(row.0).expect_err(row.0));
     }
+}
+
+/// What nobody writes by hand: a stored segment whose lists are kept in parts.
+#[test]
+fn mistakes_in_stored_segments() {
+    let rows: &[Row] = &[
+        (r#"{"includeParts":4095}"#, "includeParts", "kept in 4096 parts", ""),
+        (r#"{"excludeParts":"4096"}"#, "excludeParts", "kept in 4096 parts", ""),
+        (r#"{"includeParts":4096.0}"#, "includeParts", "kept in 4096 parts", ""),
+        (r#"{"include":[],"includeParts":4096}"#, "includeParts", "`include` is stated too", ""),
+    ];
+    let key = SegmentKey::new("s").unwrap();
+    for row in rows {
+        check(row, &parse_segment(&key, row.0).expect_err(row.0));
+    }
+    let read = parse_segment(&key, r#"{"include":["a"],"excludeParts":4096}"#).unwrap();
+    assert_eq!((read.include.listed(), read.exclude), (&["a".into()][..], crate::definition::Units::InParts));
 }
 
 #[test]
@@ -620,7 +643,7 @@ fn what_is_right_is_read() {
     assert_eq!(parsed.flags.len(), 3);
     assert_eq!(parsed.flags["two"].off_variant.as_str(), "no");
     assert_eq!(parsed.flags["new-checkout"].rules.len(), 2);
-    assert_eq!(parsed.segments["beta-companies"].include, ["acme".into(), "globex".into()]);
+    assert_eq!(parsed.segments["beta-companies"].include.listed(), ["acme".into(), "globex".into()]);
 }
 
 #[test]

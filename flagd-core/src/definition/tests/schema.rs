@@ -43,7 +43,7 @@ fn every_member_of_the_tables_is_understood_by_the_parser() {
         let problems = parse_flag(&FlagKey::new("k").unwrap(), &format!(r#"{{"{name}":null}}"#)).unwrap_err();
         assert!(problems.iter().all(|problem| !problem.message.contains("unknown")), "{name}: {problems:?}");
     }
-    for name in words::SEGMENT {
+    for name in words::STORED_SEGMENT {
         let problems =
             parse_segment(&SegmentKey::new("s").unwrap(), &format!(r#"{{"{name}":null}}"#)).unwrap_err();
         assert!(problems.iter().all(|problem| !problem.message.contains("unknown")), "{name}: {problems:?}");

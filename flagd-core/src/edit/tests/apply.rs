@@ -221,7 +221,7 @@ fn segments_are_merged_field_by_field_and_unit_by_unit() {
     world.edit(&Edit::SegmentAdd { segment: segment.clone(), units: night(&["night", "b2"]), list });
     world.edit(&Edit::SegmentRemove { segment, units: night(&["a"]), list });
     let plan = world.apply("ci", &file(r#""a", "b2", "c", "d""#), Take::Ask).unwrap();
-    let include: Vec<String> = world.segment("s").include.iter().map(ToString::to_string).collect();
+    let include: Vec<String> = world.segment("s").include.listed().iter().map(ToString::to_string).collect();
     assert_eq!(include, ["b2", "c", "d", "night"], "b was taken out of the file, a out of the environment");
     let drift: Vec<_> = plan
         .drift

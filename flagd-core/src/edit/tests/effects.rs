@@ -191,7 +191,7 @@ fn differences_are_told_field_by_field() {
     let bytes = |world: &World| world.state.get(&EntryId::new(EntryKind::FLAG, "f")).unwrap().bytes.clone();
     let show = |before: Option<&[u8]>, after: Option<&[u8]>| -> Vec<String> {
         let text = |side: Option<String>| side.unwrap_or_else(|| "-".to_owned());
-        difference(before, after)
+        difference(before, after, &[])
             .into_iter()
             .map(|d| format!("{}: {} -> {}", d.field, text(d.before), text(d.after)))
             .collect()

@@ -7,11 +7,27 @@ fn versions(list: &[(u64, &str, Option<&str>)]) -> Vec<Version> {
     let version = |(revision, operation, bytes): &(u64, &str, Option<&str>)| Version {
         revision: Revision(*revision),
         bytes_after: bytes.map(|bytes| bytes.as_bytes().into()),
+        parts_after: 0,
         operation: (*operation).to_owned(),
         time: author().now,
         actor: "ada".to_owned(),
     };
     list.iter().map(version).collect()
+}
+
+#[test]
+fn a_version_that_differs_in_its_parts_alone_is_another_one() {
+    let mut story = versions(&[(3, "create", Some("a")), (5, "add", Some("a")), (9, "add", Some("a"))]);
+    assert!(matches!(choose_rollback(&story, None), Err(RollbackError::NothingBefore { .. })));
+    for (version, parts) in story.iter_mut().zip([1, 2, 2]) {
+        version.parts_after = parts;
+    }
+    assert_eq!(choose_rollback(&story, None).unwrap().written, Revision(3));
+    story[2].operation = "rollback".to_owned();
+    let Err(RollbackError::AfterRollback { candidates, .. }) = choose_rollback(&story, None) else {
+        panic!("nothing is guessed after a rollback");
+    };
+    assert_eq!(candidates.iter().map(|version| version.revision.0).collect::<Vec<_>>(), [3]);
 }
 
 #[test]
