@@ -119,6 +119,57 @@ async fn a_deleted_prefix_is_not_filled_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_prefix_that_was_emptied_while_no_server_ran_is_not_taken_for_a_new_one() {
+    let etcd = EtcdCluster::start(1);
+    let (mut a, mut b) = two_servers(&etcd).await;
+    let backup = etcd.folder().join("before.db");
+    let there = b.client_of_all(&[&a], "there").await;
+    let at = there.revision();
+    a.kill();
+    b.kill();
+    etcd.snapshot(0, &backup);
+    // As somebody types it who forgets the last slash.
+    etcd.etcdctl_at(0, &["del", "--prefix", "/flagd"]).expect("etcd deletes");
+    a.restart(store(&etcd)).await;
+    assert!(store(&etcd).environments().await.expect("etcd answers").is_empty(), "nothing was created");
+    assert!(a.http("/readyz").await.starts_with("HTTP/1.1 503"));
+    assert!(a.http("/readyz").await.contains("it was emptied"));
+    assert!(a.http("/metrics").await.contains("flagd_store_vacant 1\n"));
+    let status = flagd_proto::admin::StatusRequest::default();
+    let told = a.admin().await.status(status.clone()).await.expect("an answer").into_inner();
+    assert!(told.alarms.iter().any(|alarm| alarm.contains("it was emptied")), "{told:?}");
+    let refused = a.try_change(disable("new-cart")).await.expect_err("nothing is written");
+    assert!(refused.message().contains("default"), "{refused}");
+    let not_served = async || !matches!(there.status().connection, Connection::Connected { .. });
+    eventually("the client knows that nobody serves it", not_served).await;
+    assert!(there.is_enabled("new-cart", &user("u")), "it goes on with what it has");
+    assert_eq!(there.revision(), at);
+
+    // What the operators want is theirs to say: what was there comes back by itself, ...
+    let mut etcd = etcd;
+    etcd.restore(&backup);
+    let ready = async || a.http("/readyz").await.starts_with("HTTP/1.1 200");
+    eventually("the server serves what was given back", ready).await;
+    let served = async || matches!(there.status().connection, Connection::Connected { .. });
+    eventually("and the client is there again", served).await;
+    assert_eq!(there.revision(), at);
+
+    // ... and an environment that is created is there.
+    a.kill();
+    drop(there);
+    etcd.etcdctl_at(0, &["del", "--prefix", "/flagd/"]).expect("etcd deletes");
+    a.restart(store(&etcd)).await;
+    assert!(a.http("/readyz").await.starts_with("HTTP/1.1 503"));
+    let wanted =
+        flagd_proto::admin::CreateEnvironmentRequest { name: "default".into(), ..Default::default() };
+    a.admin().await.create_environment(wanted).await.expect("created");
+    assert!(a.http("/readyz").await.starts_with("HTTP/1.1 200"));
+    let told = a.admin().await.status(status).await.expect("an answer").into_inner();
+    assert_eq!(told.alarms, Vec::<String>::new());
+    assert_eq!(a.change(create("new-cart")).await.revision, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restored_backup_is_followed_by_a_younger_epoch_under_running_servers_and_clients() {
     let mut etcd = EtcdCluster::start(1);
     let (a, b) = two_servers(&etcd).await;
