@@ -141,6 +141,10 @@ impl Cluster {
             environments: u32::try_from(self.hub.environments().len()).unwrap_or(u32::MAX),
         };
         self.hub.log().announce(self.id, &announcement).await?;
+        if self.hub.vacancy().is_some() {
+            // Somebody may have given the store back what it had.
+            self.hub.open_all().await?;
+        }
         self.refresh().await?;
         if rounds.is_multiple_of(RECONCILE_EVERY) && !self.peers.borrow().is_empty() {
             for environment in self.hub.environments() {

@@ -9,7 +9,7 @@
 //! nothing else here appends to the log.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use flagd_core::key::EnvironmentName;
 use flagd_core::revision::{Position, Revision};
@@ -28,6 +28,7 @@ mod delta_log;
 pub(crate) mod environment;
 mod follow;
 pub(crate) mod frames;
+mod freshness;
 mod history;
 pub(crate) mod merge;
 mod remember;
@@ -50,6 +51,7 @@ pub struct Hub {
     closing: watch::Sender<bool>,
     stopped: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    vacancy: OnceLock<String>,
 }
 
 /// A state and its snapshot, of one revision.
@@ -85,11 +87,34 @@ impl Hub {
             closing: watch::Sender::new(false),
             stopped: watch::Sender::new(false),
             tasks: Mutex::default(),
+            vacancy: OnceLock::new(),
         });
-        for name in hub.log.environments().await? {
-            hub.environment(&name).await?;
-        }
+        hub.open_all().await?;
         Ok(hub)
+    }
+
+    /// Opens every environment of the store that is not open yet.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(crate) async fn open_all(&self) -> Result<(), StoreError> {
+        for name in self.log.environments().await? {
+            self.environment(&name).await?;
+        }
+        Ok(())
+    }
+
+    /// Says why a store without environments is not taken for a new one. To be said once, at the start.
+    pub(crate) fn leave_vacant(&self, why: String) {
+        tracing::error!(store = %self.log.describe(), %why, "no environment is served");
+        // Whoever says it twice means the same.
+        let _ = self.vacancy.set(why);
+    }
+
+    /// Why there is no environment; `None` when there is one.
+    #[must_use]
+    pub fn vacancy(&self) -> Option<String> {
+        self.vacancy.get().filter(|_| self.environments().is_empty()).cloned()
     }
 
     /// The log underneath.
@@ -140,10 +165,12 @@ impl Hub {
         environment.roster.remember(self.log.roster(name).await?, self.clock.now_ms());
         let follow = follow::follow(Arc::clone(&environment), core, self.stopped.subscribe());
         let remember = remember::remember(Arc::clone(&environment), self.stopped.subscribe());
+        let freshness = freshness::watch_age(Arc::clone(&environment), self.stopped.subscribe());
         {
             let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
             tasks.push(tokio::spawn(follow));
             tasks.push(tokio::spawn(remember));
+            tasks.push(tokio::spawn(freshness));
         }
         let position = environment.view().state.position();
         tracing::info!(environment = %name, epoch = %position.epoch, revision = position.revision.0, "environment opened");

@@ -61,6 +61,11 @@ pub const ROSTER_MAX: usize = 200_000;
 pub const DELTA_LOG_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Most full states on their way at a time.
 pub const FULL_SENDS_MAX: usize = 32;
+/// A view that was not confirmed for longer is stale: the server is not ready, and its clients are told. A read fails
+/// for a second or two when etcd loses its leader; that is no reason.
+pub const VIEW_AGE_MAX_MS: u64 = 8_000;
+/// How long a client that was never seen before waits for its first answer until the store knows it, at the most.
+pub const FIRST_ANSWER_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How long an operator's read waits for the view to reach the head, at the most.
 pub const READ_WAIT_MAX: Duration = Duration::from_secs(3);
 /// How long a change waits for the store, over all that it asks of it: below the three seconds in which a write must

@@ -8,6 +8,7 @@ use flagd_server::clock::Clock;
 use flagd_server::config::{Banner, Command, Config, Existing, StoreChoice};
 use flagd_server::serve::{self, Settings};
 use flagd_server::store::etcd::{Etcd, EtcdConfig};
+use flagd_server::store::log::Log;
 use flagd_server::store::memory::Memory;
 use flagd_server::store::redb::Redb;
 use flagd_server::store::{Store, backup};
@@ -65,6 +66,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let listener = tokio::net::TcpListener::bind(config.listen).await.map_err(|error| {
         format!("cannot listen on {}: {error}; choose another with --listen", config.listen)
     })?;
+    // Before anything is said about environments: a new store gets its first one.
+    serve::begin(&Log::new(Arc::clone(&store)), &Clock::system()).await?;
     if config.banner == Banner::Shown {
         output::banner(listener.local_addr()?, &config.store, &store.environments().await?);
     }

@@ -8,6 +8,8 @@ use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use flagd_core::state::DeltaError;
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -104,6 +106,32 @@ impl NeedFull {
     }
 }
 
+/// What the store told a view that did not fit, by sort. Each was healed when it was counted or is about to be.
+#[derive(Debug, Default)]
+pub struct Divergences {
+    /// Changes that did not follow the one before: some were left out.
+    pub gap: Counter,
+    /// A change whose bytes did not give the digest that it promises.
+    pub digest: Counter,
+    /// The whole state was loaded, and did not add up.
+    pub unreadable: Counter,
+    /// News of the head that is shown already.
+    pub doubled: Counter,
+    /// News of a head before the one shown, which a read did not bear out.
+    pub late: Counter,
+}
+
+impl Divergences {
+    /// Counts why a change could not be applied. That a younger epoch has begun is none.
+    pub fn note(&self, error: &DeltaError) {
+        match error {
+            DeltaError::OtherRevision { .. } => self.gap.count(),
+            DeltaError::OtherDigest { .. } => self.digest.count(),
+            _ => {}
+        }
+    }
+}
+
 /// What is counted per environment.
 #[derive(Debug, Default)]
 pub struct EnvironmentMetrics {
@@ -121,6 +149,8 @@ pub struct EnvironmentMetrics {
     pub need_full: NeedFull,
     /// Times that the view did not follow from the log and was loaded anew.
     pub reloads: Counter,
+    /// What did not fit while following the log.
+    pub divergences: Divergences,
     /// Reads of the log that failed while following it.
     pub follow_errors: Counter,
     /// From showing a change to its acknowledgement, over all clients.

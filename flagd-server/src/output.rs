@@ -11,7 +11,6 @@ use std::path::Path;
 
 use flagd_core::key::EnvironmentName;
 use flagd_server::config::StoreChoice;
-use flagd_server::serve::FIRST_ENVIRONMENT;
 use flagd_server::store::backup::{Copied, Restored};
 
 /// The commands of the README's first session.
@@ -32,7 +31,7 @@ pub(crate) fn banner(listen: SocketAddr, store: &StoreChoice, environments: &[En
         StoreChoice::Memory => "store in memory: everything is gone at the end".to_owned(),
     };
     let environments = match environments {
-        [] => format!("environment {FIRST_ENVIRONMENT}"),
+        [] => "no environment, although it had some (see the log)".to_owned(),
         [one] => format!("environment {one}"),
         [first, others @ ..] => format!("environments {first} and {} more", others.len()),
     };

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use flagd_core::key::EnvironmentName;
 use flagd_proto::admin::admin_server::AdminServer;
 use flagd_proto::framed::stream_server::StreamServer;
 use tokio::net::TcpListener;
@@ -28,8 +27,9 @@ use crate::metrics::ServerMetrics;
 use crate::store::log::Log;
 use crate::store::{Store, StoreError};
 
-/// The environment that a fresh store gets.
-pub const FIRST_ENVIRONMENT: &str = "default";
+mod begin;
+
+pub use begin::{FIRST_ENVIRONMENT, begin};
 
 /// What a server is made of.
 #[derive(Debug)]
@@ -90,8 +90,11 @@ impl Server {
     async fn build(settings: Settings, address: SocketAddr) -> Result<Server, ServeError> {
         let Settings { store, clock, server_name, advertise, drain_timeout } = settings;
         let log = Log::new(store);
-        create_first(&log, &clock).await?;
+        let vacant = begin(&log, &clock).await?;
         let hub = Hub::start(log, clock).await?;
+        if let Some(why) = vacant {
+            hub.leave_vacant(why);
+        }
         let url = advertise.unwrap_or_else(|| format!("http://{address}"));
         let cluster = Cluster::new(Arc::clone(&hub), server_name.clone(), url)?;
         let metrics = Arc::new(ServerMetrics::default());
@@ -150,21 +153,6 @@ impl Server {
         }
         hub.log().settle().await;
         tracing::info!("stopped");
-    }
-}
-
-async fn create_first(log: &Log, clock: &Clock) -> Result<(), StoreError> {
-    if !log.environments().await?.is_empty() {
-        return Ok(());
-    }
-    // A store that is empty while others show what was in it is not a new one, but one that has lost its data.
-    if let Some((_, other)) = log.announced().await?.into_iter().find(|(_, other)| other.environments > 0) {
-        tracing::error!(server = %other.name, "the store is empty, but that server shows environments; nothing is created");
-        return Ok(());
-    }
-    match EnvironmentName::new(FIRST_ENVIRONMENT) {
-        Ok(name) => log.create(&name, clock.now_ms()).await.map(drop),
-        Err(error) => Err(StoreError::Corrupt(error.to_string())),
     }
 }
 

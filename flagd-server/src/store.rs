@@ -144,6 +144,33 @@ pub enum Created {
     Existed,
 }
 
+/// Whether a store was in use before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Past {
+    /// Nothing was ever kept in it, as far as that can be known.
+    New,
+    /// Environments were kept in it, whether they are there or not.
+    Used,
+    /// It cannot be told. Do: give the store the right to tell; why it has it not.
+    Unknown(String),
+}
+
+/// What this process was told by a store that did not fit, by sort, since it began. All of it was healed except
+/// `went_back`, which is for the hub to decide.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Divergences {
+    /// A head that a read has found, and whoever should have told of it had not a moment later.
+    pub lost: u64,
+    /// Told twice.
+    pub doubled: u64,
+    /// Told after something newer.
+    pub late: u64,
+    /// A read that was older than what was known, which a second read did not bear out.
+    pub stale_reads: u64,
+    /// Heads that went back and stayed there: a backup was restored.
+    pub went_back: u64,
+}
+
 /// How full a store is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
@@ -225,4 +252,19 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// How full the store is.
     fn quota(&self) -> Answer<'_, Quota>;
+
+    /// Whether environments were ever kept here. A store that can only be lost as a whole is new when it is empty.
+    fn past(&self) -> Answer<'_, Past> {
+        Box::pin(std::future::ready(Ok(Past::New)))
+    }
+
+    /// Leaves a mark that environments are kept here, which outlasts them; see [`Store::past`].
+    fn mark_used(&self) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// What did not fit so far. A store that is read where it is written has nothing to tell.
+    fn divergences(&self) -> Divergences {
+        Divergences::default()
+    }
 }

@@ -146,7 +146,6 @@ impl Servers {
     /// Starts a server, again at the same address, and waits until it answers.
     pub async fn start_server(&mut self, number: usize) {
         self.launch(number);
-        let url = self.url(number);
         eventually("the server answers", async || {
             let server = self.flagds.get_mut(number).expect("a server");
             let process = server.process.as_mut().expect("it was started");
@@ -155,7 +154,11 @@ impl Servers {
                 self.launch(number);
                 return false;
             }
-            crate::connect(&url).await.is_some()
+            // A connection is taken before the server has read its store, and without that it ends.
+            let status = StatusRequest { environment: "default".into() };
+            server.admin.status(status).await.is_ok_and(|status| {
+                status.into_inner().environments.iter().any(|status| status.environment.is_some())
+            })
         })
         .await;
     }
@@ -229,8 +232,8 @@ impl Servers {
 
     /// The head's revision, as a server tells it.
     pub async fn revision(&self, number: usize) -> u64 {
-        let status = self.admin(number).status(StatusRequest { environment: "default".into() }).await;
-        let status = status.expect("the server answers").into_inner();
+        let request = StatusRequest { environment: "default".into() };
+        let status = again(async || self.admin(number).status(request.clone()).await).await.into_inner();
         let environment = status.environments.into_iter().next().and_then(|status| status.environment);
         environment.and_then(|e| e.position).expect("a position").revision
     }
@@ -246,7 +249,7 @@ impl Servers {
                 before_revision,
                 ..HistoryRequest::default()
             };
-            let page = self.admin(number).history(request).await.expect("a history").into_inner();
+            let page = again(async || self.admin(number).history(request.clone()).await).await.into_inner();
             changes.extend(page.changes);
             if !page.more {
                 changes.reverse();
@@ -329,6 +332,20 @@ impl Operator {
         let answer = tokio::time::timeout(ATTEMPT_MAX, admin.change(request)).await;
         let answer = answer.unwrap_or_else(|_| Err(tonic::Status::deadline_exceeded("no answer")));
         answer.map(tonic::Response::into_inner)
+    }
+}
+
+/// Asks until there is an answer: an etcd that is busy with something else is no failure of a story that only reads.
+async fn again<T>(mut ask: impl AsyncFnMut() -> Result<T, tonic::Status>) -> T {
+    let began = Instant::now();
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(status) => {
+                assert!(is_passing(&status) && began.elapsed() < CHANGE_MAX, "{status}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
     }
 }
 

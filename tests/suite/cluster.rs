@@ -182,6 +182,17 @@ async fn a_rolling_restart_of_the_servers_loses_nobody() {
 }
 
 #[tokio::test]
+async fn a_client_that_moves_to_another_server_is_resumed_from_its_revision() {
+    let (_store, a, mut b) = two_servers().await;
+    let moving = b.client_of_all(&[&a], "moving").await;
+    b.kill();
+    let last = a.change(disable("new-cart")).await;
+    eventually("the client has what it missed", async || moving.revision() == last.revision).await;
+    let metrics = a.http("/metrics").await;
+    assert!(metrics.contains("flagd_fulls_sent_total{environment=\"default\"} 0\n"), "{metrics}");
+}
+
+#[tokio::test]
 async fn a_change_through_one_server_is_seen_by_the_clients_of_the_other() {
     let (_store, a, b) = two_servers().await;
     let there = b.client("there").await;

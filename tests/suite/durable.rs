@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use flagd_proto::admin::{ChangeRequest, FlagName, HistoryRequest, Put, PutMode, change_request};
-use flagd_tests::{World, eventually, user};
+use flagd_tests::{RawClient, World, eventually, user};
 
 const WRITES: usize = 1_000;
 
@@ -64,6 +64,25 @@ async fn kill_9_during_a_thousand_writes_loses_none_that_was_acknowledged() {
     eventually("the client has all of them", async || shop.status().revision == WRITES as u64).await;
     for (key, _) in &acknowledged {
         assert!(shop.is_enabled(key, &user("u")), "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_forgets_no_client_that_was_answered() {
+    let mut world = World::with_flag("new-cart").await;
+    let mut answered = Vec::new();
+    for number in 0..8 {
+        let mut client = RawClient::connect(&world.url(), &format!("shop-{number}")).await;
+        client.follow_to_head().await;
+        answered.push(client);
+    }
+    // The last of them was told its flags a moment ago.
+    world.kill_server().await;
+    drop(answered);
+    world.start_server().await;
+    let mut killed = world.flagctl(["kill", "new-cart", "--timeout", "1s"]).await.exits(3);
+    for number in 0..8 {
+        killed = killed.says(&format!("shop-{number}"));
     }
 }
 

@@ -1,8 +1,9 @@
 //! Promise 9: no lost update. Promise 6: a change to many flags is one revision. Promise 11: any state can be restored.
 
 use std::fmt::Write as _;
+use std::task::Poll;
 
-use flagd_tests::{World, eventually, user};
+use flagd_tests::{Output, World, eventually, user};
 
 #[tokio::test]
 async fn of_two_editors_of_one_flag_one_gets_a_conflict_that_shows_the_difference() {
@@ -24,6 +25,42 @@ async fn two_editors_of_different_flags_both_succeed() {
     first.succeeds().done();
     second.succeeds().done();
     assert_eq!(world.revision().await, 3);
+}
+
+/// Switching a flag and editing a segment's units state no revision: each says what it changes and nothing else, and the
+/// server makes it of the newest definition, whoever wrote that.
+#[tokio::test]
+async fn edits_of_one_place_that_are_made_at_once_lose_none() {
+    let world = World::start().await;
+    world.create(r#"{"flags": {"a": {"rollout": 0}}, "segments": {"staff": {"include": ["u-0"]}}}"#).await;
+    let units: Vec<_> = (1..=8).map(|number| format!("u-{number}")).collect();
+    let adding = units.iter().map(|unit| world.flagctl(["segment", "add", "staff", unit]));
+    let switching = (0..4).map(|number| world.flagctl([["disable", "a"], ["enable", "a"]][number % 2]));
+    let ramping = world.flagctl(["ramp", "a", "10%", "--yes"]);
+    let (added, switched, ramped) = tokio::join!(all(adding), all(switching), ramping);
+    for output in added.into_iter().chain(switched).chain([ramped]) {
+        output.succeeds().done();
+    }
+    world.flagctl(["get", "a", "--output", "json"]).await.succeeds().says("10").done();
+    let staff = world.flagctl(["get", "staff", "--segment", "--output", "json"]).await.succeeds();
+    for unit in &units {
+        assert!(staff.out.contains(&format!("\"{unit}\"")), "{unit} was lost: {}", staff.out);
+    }
+}
+
+/// All of them at the same time.
+async fn all(outputs: impl Iterator<Item = impl Future<Output = Output>>) -> Vec<Output> {
+    let mut waiting: Vec<_> = outputs.map(|output| (Box::pin(output), None)).collect();
+    std::future::poll_fn(|context| {
+        for (output, done) in waiting.iter_mut().filter(|(_, done)| done.is_none()) {
+            if let Poll::Ready(output) = output.as_mut().poll(context) {
+                *done = Some(output);
+            }
+        }
+        if waiting.iter().all(|(_, done)| done.is_some()) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    waiting.into_iter().filter_map(|(_, done)| done).collect()
 }
 
 #[tokio::test]

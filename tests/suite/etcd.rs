@@ -100,7 +100,7 @@ async fn a_frozen_etcd_makes_the_servers_stale_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_prefix_is_not_filled_again() {
-    let etcd = EtcdCluster::start(1);
+    let etcd = EtcdCluster::start(3);
     let (a, b) = two_servers(&etcd).await;
     let there = b.client("there").await;
     etcd.etcdctl_at(0, &["del", "--prefix", "/flagd/"]).expect("etcd deletes");
@@ -119,8 +119,59 @@ async fn a_deleted_prefix_is_not_filled_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_prefix_that_was_emptied_while_no_server_ran_is_not_taken_for_a_new_one() {
+    let etcd = EtcdCluster::start(1);
+    let (mut a, mut b) = two_servers(&etcd).await;
+    let backup = etcd.folder().join("before.db");
+    let there = b.client_of_all(&[&a], "there").await;
+    let at = there.revision();
+    a.kill();
+    b.kill();
+    etcd.snapshot(0, &backup);
+    // As somebody types it who forgets the last slash.
+    etcd.etcdctl_at(0, &["del", "--prefix", "/flagd"]).expect("etcd deletes");
+    a.restart(store(&etcd)).await;
+    assert!(store(&etcd).environments().await.expect("etcd answers").is_empty(), "nothing was created");
+    assert!(a.http("/readyz").await.starts_with("HTTP/1.1 503"));
+    assert!(a.http("/readyz").await.contains("it was emptied"));
+    assert!(a.http("/metrics").await.contains("flagd_store_vacant 1\n"));
+    let status = flagd_proto::admin::StatusRequest::default();
+    let told = a.admin().await.status(status.clone()).await.expect("an answer").into_inner();
+    assert!(told.alarms.iter().any(|alarm| alarm.contains("it was emptied")), "{told:?}");
+    let refused = a.try_change(disable("new-cart")).await.expect_err("nothing is written");
+    assert!(refused.message().contains("default"), "{refused}");
+    let not_served = async || !matches!(there.status().connection, Connection::Connected { .. });
+    eventually("the client knows that nobody serves it", not_served).await;
+    assert!(there.is_enabled("new-cart", &user("u")), "it goes on with what it has");
+    assert_eq!(there.revision(), at);
+
+    // What the operators want is theirs to say: what was there comes back by itself, ...
+    let mut etcd = etcd;
+    etcd.restore(&backup);
+    let ready = async || a.http("/readyz").await.starts_with("HTTP/1.1 200");
+    eventually("the server serves what was given back", ready).await;
+    let served = async || matches!(there.status().connection, Connection::Connected { .. });
+    eventually("and the client is there again", served).await;
+    assert_eq!(there.revision(), at);
+
+    // ... and an environment that is created is there.
+    a.kill();
+    drop(there);
+    etcd.etcdctl_at(0, &["del", "--prefix", "/flagd/"]).expect("etcd deletes");
+    a.restart(store(&etcd)).await;
+    assert!(a.http("/readyz").await.starts_with("HTTP/1.1 503"));
+    let wanted =
+        flagd_proto::admin::CreateEnvironmentRequest { name: "default".into(), ..Default::default() };
+    a.admin().await.create_environment(wanted).await.expect("created");
+    assert!(a.http("/readyz").await.starts_with("HTTP/1.1 200"));
+    let told = a.admin().await.status(status).await.expect("an answer").into_inner();
+    assert_eq!(told.alarms, Vec::<String>::new());
+    assert_eq!(a.change(create("new-cart")).await.revision, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restored_backup_is_followed_by_a_younger_epoch_under_running_servers_and_clients() {
-    let mut etcd = EtcdCluster::start(1);
+    let mut etcd = EtcdCluster::start(3);
     let (a, b) = two_servers(&etcd).await;
     let (here, there) = (a.client("here").await, b.client_of_all(&[&a], "there").await);
     let backup = etcd.folder().join("yesterday.db");
@@ -146,4 +197,47 @@ async fn a_restored_backup_is_followed_by_a_younger_epoch_under_running_servers_
     let waited = b.wait(changed.revision, LONG).await;
     assert_eq!((waited.verdict(), waited.applied), (WaitVerdict::Confirmed, 2), "{waited:?}");
     assert!(!here.is_enabled("new-cart", &user("u")) && !there.is_enabled("new-cart", &user("u")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_password_of_etcd_is_in_no_line_of_the_log_however_much_it_tells() {
+    const PASSWORD: &str = "correct-horse-battery";
+    let mut etcd = EtcdCluster::start(1);
+    etcd.enable_users("of-root", PASSWORD, "/flagd/");
+    let mark = ["role", "grant-permission", "flags", "readwrite", "/~flagd-stores/flagd"];
+    etcd.etcdctl_at(0, &mark).expect("etcd grants");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (password, log) = (folder.path().join("password"), folder.path().join("log"));
+    std::fs::write(&password, PASSWORD).expect("the folder is writable");
+    let store =
+        format!("etcd://{}?user=flagd&password-file={}", etcd.endpoints()[0], password.to_string_lossy());
+    let output = std::fs::File::create(&log).expect("the folder is writable");
+    let _server = tokio::process::Command::new(flagd_tests::binaries().join("flagd"))
+        .args(["--listen", "127.0.0.1:0", "--store", &store, "--log-level", "trace"])
+        .stdin(std::process::Stdio::null())
+        .stdout(output.try_clone().expect("one more handle"))
+        .stderr(output)
+        .kill_on_drop(true)
+        .spawn()
+        .expect("flagd starts");
+    let told = || String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
+    eventually("it serves", async || told().contains("serving")).await;
+    // Signing in anew, after the tokens are gone.
+    etcd.kill(0);
+    eventually("it misses etcd", async || told().contains("cannot be followed")).await;
+    etcd.restart(0);
+    let url = told()
+        .split_once("listening on ")
+        .and_then(|(_, rest)| rest.split_once(','))
+        .map(|(at, _)| at.to_owned());
+    let mut admin =
+        flagd_tests::connect(&format!("http://{}", url.expect("an address"))).await.expect("it runs");
+    let change = flagd_proto::admin::ChangeRequest {
+        environment: "default".into(),
+        actor: "story".into(),
+        operation: Some(create("new-cart")),
+        ..Default::default()
+    };
+    eventually("it is let in again", async || admin.change(change.clone()).await.is_ok()).await;
+    assert!(!told().contains("horse"), "{}", told());
 }

@@ -23,8 +23,9 @@ pub(crate) const SILENCE_MS: u64 = 30_000;
 pub(crate) const HEALTHY_MS: u64 = 10_000;
 /// A server that was asked for everything and sends something else for so long is given up.
 pub(crate) const FULL_PATIENCE_MS: u64 = 120_000;
-/// A server whose view of its store is older than this does not confirm our state.
-pub(crate) const VIEW_AGE_MAX_MS: u64 = 30_000;
+/// A server whose view of its store is older than this does not confirm our state; a server says so when its view
+/// becomes as old.
+pub(crate) const VIEW_AGE_MAX_MS: u64 = 8_000;
 /// No server sends its clients away for longer.
 pub(crate) const RETRY_AFTER_MAX_MS: u64 = 600_000;
 /// After so many full states in a row that did not add up the client has diverged.

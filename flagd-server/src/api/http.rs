@@ -14,11 +14,10 @@ use axum::routing::get;
 
 use crate::cluster::Cluster;
 use crate::hub::{ClientCounts, Environment, Hub};
-use crate::metrics::{EnvironmentMetrics, ServerMetrics, Text};
+use crate::limits;
+use crate::metrics::{Divergences, EnvironmentMetrics, ServerMetrics, Text};
 use crate::store::Quota;
 
-/// A view older than this makes the server unready.
-const VIEW_AGE_READY_MAX_MS: u64 = 10_000;
 /// How long `/metrics` waits for the store to say how full it is.
 const QUOTA_WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -49,6 +48,9 @@ pub(crate) fn routes(watched: Watched) -> Router {
 struct Readiness {
     ready: bool,
     stopping: bool,
+    /// Why there is no environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vacant: Option<String>,
     environments: Vec<EnvironmentReadiness>,
 }
 
@@ -61,8 +63,10 @@ struct EnvironmentReadiness {
     fresh: bool,
 }
 
-fn readiness(environments: &[Arc<Environment>], stopping: bool) -> Readiness {
-    let environments: Vec<_> = environments
+fn readiness(hub: &Hub) -> Readiness {
+    let (stopping, vacant) = (hub.is_closing(), hub.vacancy());
+    let environments: Vec<_> = hub
+        .environments()
         .iter()
         .map(|environment| {
             let view_age_ms = environment.view_age_ms();
@@ -70,16 +74,16 @@ fn readiness(environments: &[Arc<Environment>], stopping: bool) -> Readiness {
                 name: environment.name().to_string(),
                 revision: environment.view().state.revision().0,
                 view_age_ms,
-                fresh: view_age_ms <= VIEW_AGE_READY_MAX_MS,
+                fresh: view_age_ms <= limits::VIEW_AGE_MAX_MS,
             }
         })
         .collect();
-    let ready = !stopping && environments.iter().all(|environment| environment.fresh);
-    Readiness { ready, stopping, environments }
+    let ready = !stopping && vacant.is_none() && environments.iter().all(|environment| environment.fresh);
+    Readiness { ready, stopping, vacant, environments }
 }
 
 async fn readyz(State(watched): State<Watched>) -> Response {
-    let readiness = readiness(&watched.hub.environments(), watched.hub.is_closing());
+    let readiness = readiness(&watched.hub);
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     match serde_json::to_vec(&readiness) {
         Ok(body) => (status, [(header::CONTENT_TYPE, "application/json")], body).into_response(),
@@ -135,6 +139,24 @@ fn server_metrics(text: &mut Text, watched: &Watched, quota: Option<Quota>) {
     }
     text.metric("flagd_store_up", "gauge", "1 when the store said how full it is.");
     text.sample("flagd_store_up", &[], u8::from(quota.is_some()));
+    text.metric(
+        "flagd_store_vacant",
+        "gauge",
+        "1 when the store has lost its environments and none is served.",
+    );
+    text.sample("flagd_store_vacant", &[], u8::from(watched.hub.vacancy().is_some()));
+    let name = "flagd_store_divergences_total";
+    text.metric(name, "counter", "What the store told this server that did not fit, by sort.");
+    let told = watched.hub.log().divergences();
+    for (sort, count) in [
+        ("lost", told.lost),
+        ("doubled", told.doubled),
+        ("late", told.late),
+        ("stale-read", told.stale_reads),
+        ("went-back", told.went_back),
+    ] {
+        text.sample(name, &[("sort", sort)], count);
+    }
     if let Some(quota) = quota {
         text.metric("flagd_store_used_bytes", "gauge", "Bytes that the store uses.");
         text.sample("flagd_store_used_bytes", &[], quota.used_bytes);
@@ -194,6 +216,23 @@ fn whole(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
+fn view_divergences(text: &mut Text, environments: &[&Arc<Environment>]) {
+    let name = "flagd_view_divergences_total";
+    text.metric(name, "counter", "What the store told a view that did not fit and was healed, by sort.");
+    for environment in environments {
+        let Divergences { gap, digest, unreadable, doubled, late } = &environment.metrics().divergences;
+        for (sort, counter) in [
+            ("gap", gap),
+            ("digest", digest),
+            ("unreadable", unreadable),
+            ("doubled", doubled),
+            ("late", late),
+        ] {
+            text.sample(name, &[("environment", environment.name().as_str()), ("sort", sort)], counter.get());
+        }
+    }
+}
+
 fn environment_metrics(text: &mut Text, counted: &[Counted]) {
     for (name, help, value) in CLUSTER_ROWS {
         text.metric(name, "gauge", help);
@@ -208,6 +247,7 @@ fn environment_metrics(text: &mut Text, counted: &[Counted]) {
             text.sample(name, &[("environment", environment.name().as_str())], value(environment));
         }
     }
+    view_divergences(text, &environments);
     let name = "flagd_need_full_total";
     text.metric(name, "counter", "Requests for the full state, by the client's reason.");
     for environment in &environments {

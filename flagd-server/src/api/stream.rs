@@ -13,7 +13,7 @@ use flagd_proto::frame::Frame;
 use flagd_proto::framed::stream_server;
 use flagd_proto::stream::{ClientMessage, Hello, RefusedWhy, client_message::Message};
 use futures_util::FutureExt as _;
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::Sleep;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -43,7 +43,8 @@ const RETRY_SPREAD_MS: u64 = 2_000;
 
 type Answers = Pin<Box<dyn futures_util::Stream<Item = Result<Frame, Status>> + Send>>;
 type Inbound = Streaming<ClientMessage>;
-type FullOnItsWay = Pin<Box<dyn Future<Output = (Full, OwnedSemaphorePermit)> + Send>>;
+/// A full state; the sender is dropped when its last part was taken.
+type Granted = (Full, oneshot::Sender<()>);
 
 /// The stream service.
 #[derive(Clone, Debug)]
@@ -167,7 +168,10 @@ impl Waiting {
         let introduction = hello::introduction(&hello, std::mem::take(&mut self.address))
             .map_err(|why| self.refuse(RefusedWhy::BadHello, why))?;
         let report = introduction.report.clone();
-        let (place, replaced) = Place::take(&environment, introduction)?;
+        let (place, replaced, save) = Place::take(&environment, introduction)?;
+        if let Some(save) = save {
+            environment.remembered(save).await;
+        }
         let mut following = Following::new(place, replaced, self.inbound);
         match greet(&environment, &report).await {
             Greeting::UpToDate(position) => following.subscriber.queue_up_to_date(position),
@@ -186,6 +190,10 @@ impl Waiting {
         let Ok(name) = hello.environment.parse() else { return Err(unknown()) };
         match self.service.hub.environment(&name).await {
             Ok(environment) => Ok(environment),
+            // Nothing is known of any environment, so nothing is said about this one.
+            Err(StoreError::NoEnvironment(_)) if self.service.hub.vacancy().is_some() => {
+                Err(go_away("the store has lost its environments"))
+            }
             Err(StoreError::NoEnvironment(_)) => Err(unknown()),
             Err(error) => {
                 tracing::warn!(environment = %name, %error, "an environment could not be opened");
@@ -217,13 +225,14 @@ impl Place {
     fn take(
         environment: &Arc<Environment>,
         hello: Introduction,
-    ) -> Result<(Place, oneshot::Receiver<()>), Farewell> {
+    ) -> Result<(Place, oneshot::Receiver<()>, Option<u64>), Farewell> {
         let (instance, name) = (hello.known.instance, hello.known.name.clone());
-        match environment.connect(hello) {
+        let (admission, save) = environment.connect(hello);
+        match admission {
             Admission::Admitted { seat, replaced, first_seen } => {
                 tracing::debug!(environment = %environment.name(), %instance, name, first_seen, "a client connected");
                 environment.metrics().streams_open.enter();
-                Ok((Place { environment: Arc::clone(environment), seat }, replaced))
+                Ok((Place { environment: Arc::clone(environment), seat }, replaced, save))
             }
             Admission::Stale => Err(Farewell::Fail(Status::aborted(
                 "a newer stream of this instance is open; this one is closed",
@@ -249,7 +258,8 @@ struct Following {
     news: watch::Receiver<Arc<Shown>>,
     inbound: Inbound,
     subscriber: Subscriber,
-    full: Option<FullOnItsWay>,
+    full: Option<oneshot::Receiver<Granted>>,
+    staleness: watch::Receiver<bool>,
     heartbeat: Pin<Box<Sleep>>,
     last_frame: tokio::time::Instant,
     frames_since_look: u32,
@@ -260,14 +270,20 @@ enum Event {
     Closing,
     Replaced,
     Said(Box<Result<Option<ClientMessage>, Status>>),
-    Full((Full, OwnedSemaphorePermit)),
+    Full(Option<Granted>),
     News,
+    Aged,
     Quiet,
 }
 
 impl Following {
     fn new(place: Place, replaced: oneshot::Receiver<()>, inbound: Inbound) -> Following {
+        let mut staleness = place.environment.staleness();
+        if *staleness.borrow() {
+            staleness.mark_changed();
+        }
         Following {
+            staleness,
             closing: place.environment.closing.clone(),
             news: place.environment.news(),
             place,
@@ -330,9 +346,10 @@ impl Following {
             _ = self.closing.wait_for(|closing| *closing) => Event::Closing,
             _ = &mut self.replaced => Event::Replaced,
             message = self.inbound.message() => Event::Said(Box::new(message)),
-            full = ready(&mut self.full) => Event::Full(full),
+            full = ready(&mut self.full) => Event::Full(full.ok()),
             // The hub lives longer than its streams; a closed channel would only end the wait.
             _ = self.news.changed(), if !waits_for_full => Event::News,
+            _ = self.staleness.changed() => Event::Aged,
             () = self.heartbeat.as_mut() => Event::Quiet,
         };
         match event {
@@ -344,26 +361,38 @@ impl Following {
                 self.frames_since_look = 0;
                 self.take(*message).map(|()| None)
             }
-            Event::Full((full, permit)) => {
+            Event::Full(granted) => {
                 self.full = None;
-                self.send_full(full, permit);
+                if let Some((full, sending)) = granted {
+                    self.place.environment.metrics().fulls_sent.count();
+                    self.subscriber.queue_full(full, sending);
+                } else {
+                    // Whoever prepared it has failed; that is no reason to end the stream.
+                    let delay = self.subscriber.full_delay();
+                    self.ask_full(delay);
+                }
                 Ok(None)
             }
             Event::News => Ok(None),
-            Event::Quiet => Ok(self.beat()),
+            Event::Aged => Ok(Some(self.beat(tokio::time::Instant::now()))),
+            Event::Quiet => Ok(self.beat_if_due()),
         }
     }
 
-    fn beat(&mut self) -> Option<Frame> {
+    fn beat_if_due(&mut self) -> Option<Frame> {
         let due = self.last_frame + limits::HEARTBEAT_INTERVAL;
         let now = tokio::time::Instant::now();
         if due > now {
             self.heartbeat.as_mut().reset(due);
             return None;
         }
+        Some(self.beat(now))
+    }
+
+    fn beat(&mut self, now: tokio::time::Instant) -> Frame {
         self.last_frame = now;
         self.heartbeat.as_mut().reset(now + limits::HEARTBEAT_INTERVAL);
-        Some(frames::heartbeat(self.subscriber.at(), self.place.environment.view_age_ms()))
+        frames::heartbeat(self.subscriber.at(), self.place.environment.view_age_ms())
     }
 
     fn take(&mut self, message: Result<Option<ClientMessage>, Status>) -> Result<(), Farewell> {
@@ -408,34 +437,36 @@ impl Following {
         }
     }
 
-    /// Asks for the newest state and the right to send it, unless that was done already.
+    /// Asks for the newest state and the right to send it, unless that was done already. A task prepares both: this
+    /// stream may not be looked at for long, and must not keep others from theirs meanwhile.
     fn ask_full(&mut self, delay: Duration) {
         if self.full.is_some() {
             return;
         }
-        let environment = Arc::clone(&self.place.environment);
-        self.full = Some(Box::pin(async move {
-            tokio::time::sleep(delay).await;
-            loop {
-                // The semaphore is never closed; should it be, the next round would find it so again.
-                if let Ok(permit) = environment.full_sends().acquire_owned().await {
-                    return (environment.full().await, permit);
-                }
-                tokio::task::yield_now().await;
-            }
-        }));
+        let (give, full) = oneshot::channel();
+        self.full = Some(full);
+        tokio::spawn(grant_full(Arc::clone(&self.place.environment), delay, give));
     }
+}
 
-    fn send_full(&mut self, full: Full, permit: OwnedSemaphorePermit) {
-        self.place.environment.metrics().fulls_sent.count();
-        let (sending, sent) = oneshot::channel::<()>();
-        self.subscriber.queue_full(full, sending);
-        tokio::spawn(async move {
-            // Sent, or given up, or stuck: then the others go on.
-            let _ = tokio::time::timeout(FULL_SEND_MAX, sent).await;
-            drop(permit);
-        });
+/// Waits for its turn, gives the newest state, and keeps the turn until it is sent, given up, or stuck.
+async fn grant_full(environment: Arc<Environment>, delay: Duration, mut give: oneshot::Sender<Granted>) {
+    let prepare = async {
+        tokio::time::sleep(delay).await;
+        // The semaphore is never closed.
+        let permit = environment.full_sends().acquire_owned().await.ok()?;
+        Some((environment.full().await, permit))
+    };
+    let prepared = tokio::select! {
+        () = give.closed() => return,
+        prepared = prepare => prepared,
+    };
+    let Some((full, permit)) = prepared else { return };
+    let (sending, sent) = oneshot::channel();
+    if give.send((full, sending)).is_ok() {
+        let _ = tokio::time::timeout(FULL_SEND_MAX, sent).await;
     }
+    drop(permit);
 }
 
 /// Too large, or no message: not just a connection that broke.

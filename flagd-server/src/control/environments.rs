@@ -93,6 +93,7 @@ impl Control {
             uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
             environments,
             others: others.map(|peer| OtherServer { name: peer.name, url: peer.url }).collect(),
+            alarms: self.hub.vacancy().into_iter().collect(),
         })
     }
 

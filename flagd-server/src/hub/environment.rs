@@ -46,6 +46,8 @@ pub struct Environment {
     pub(crate) roster: Roster,
     roster_change: ChangeBell,
     pub(crate) save_soon: Notify,
+    pub(crate) saves: Saves,
+    stale: watch::Sender<bool>,
     /// Other servers show the same environment.
     pub(crate) shared: AtomicBool,
     alarms: Mutex<VecDeque<String>>,
@@ -62,6 +64,41 @@ pub(crate) struct Full {
     pub(crate) position: Position,
     /// Its parts.
     pub(crate) frames: Arc<[Frame]>,
+}
+
+/// Counts how often the roster was saved, so that somebody can wait for a save that began later than now.
+#[derive(Debug)]
+pub(crate) struct Saves {
+    begun: AtomicU64,
+    done: watch::Sender<u64>,
+}
+
+impl Default for Saves {
+    fn default() -> Saves {
+        Saves { begun: AtomicU64::new(0), done: watch::Sender::new(0) }
+    }
+}
+
+impl Saves {
+    /// A save begins: whatever the roster holds by now is in it. Its number.
+    pub(crate) fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// The store has taken it.
+    pub(crate) fn done(&self, number: u64) {
+        self.done.send_replace(number);
+    }
+
+    /// The first save that begins from now on.
+    fn next(&self) -> u64 {
+        self.begun.load(Ordering::SeqCst) + 1
+    }
+
+    async fn wait_for(&self, number: u64) {
+        // The sender lives as long as this.
+        let _ = self.done.subscribe().wait_for(|done| *done >= number).await;
+    }
 }
 
 /// A counter that can be waited for; ringing it is cheap when nobody waits.
@@ -133,6 +170,8 @@ impl Environment {
             // 0 is what a waiter begins with: its first call returns at once.
             roster_change: ChangeBell { count: AtomicU64::new(1), ..ChangeBell::default() },
             save_soon: Notify::new(),
+            saves: Saves::default(),
+            stale: watch::Sender::new(false),
             shared: AtomicBool::new(false),
             alarms: Mutex::default(),
             metrics: EnvironmentMetrics::default(),
@@ -262,9 +301,25 @@ impl Environment {
         look(&self.deltas.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The view was just seen to be the head.
-    pub(crate) fn confirm(&self) {
-        self.confirmed_ms.store(self.clock.now_ms(), Ordering::Relaxed);
+    /// When the view was last known to be the head, in milliseconds since 1970.
+    pub(crate) fn confirmed_ms(&self) -> u64 {
+        self.confirmed_ms.load(Ordering::Relaxed)
+    }
+
+    /// A read that began at `asked_ms` has found the view to be the head.
+    pub(crate) fn confirm(&self, asked_ms: u64) {
+        self.confirmed_ms.store(asked_ms, Ordering::Relaxed);
+    }
+
+    /// Rings when the view becomes stale, and when it is fresh again.
+    pub(crate) fn staleness(&self) -> watch::Receiver<bool> {
+        self.stale.subscribe()
+    }
+
+    /// Compares the view's age with what is still fresh.
+    pub(crate) fn note_age(&self) {
+        let is_stale = self.view_age_ms() > limits::VIEW_AGE_MAX_MS;
+        self.stale.send_if_modified(|was| std::mem::replace(was, is_stale) != is_stale);
     }
 
     /// Shows what changes made of the view. The records are in the log before anybody is woken.
@@ -290,8 +345,18 @@ impl Environment {
         self.roster_change.ring();
     }
 
-    /// The newest state, encoded once for all who ask.
-    pub(crate) async fn full(&self) -> Full {
+    /// The newest state, encoded once for all who ask. Whoever asks and then stops looking holds up nobody: the work is
+    /// done by a task of its own.
+    pub(crate) async fn full(self: &Arc<Self>) -> Full {
+        let environment = Arc::clone(self);
+        match tokio::spawn(async move { environment.encode_full().await }).await {
+            Ok(full) => full,
+            // It panicked, or the runtime ends; who asks is about to end as well, or finds out why.
+            Err(_) => self.encode_full().await,
+        }
+    }
+
+    async fn encode_full(&self) -> Full {
         let mut cached = self.full.lock().await;
         let shown = self.shown();
         if let Some(full) = cached.as_ref().filter(|full| full.position == shown.position()) {
@@ -320,16 +385,26 @@ impl Environment {
         Arc::clone(&self.full_sends)
     }
 
-    /// A client has said hello.
-    pub(crate) fn connect(&self, hello: Introduction) -> Admission {
+    /// A client has said hello. If it was never seen before: the save of the roster that will hold it.
+    pub(crate) fn connect(&self, hello: Introduction) -> (Admission, Option<u64>) {
         let admission = self.roster.connect(hello, self.clock.now_ms());
+        let mut save = None;
         if let Admission::Admitted { first_seen, .. } = &admission {
             self.roster_change.ring();
             if *first_seen {
+                save = Some(self.saves.next());
                 self.save_soon.notify_one();
             }
         }
-        admission
+        (admission, save)
+    }
+
+    /// Waits for a save of the roster; not for long, because a store that does not answer keeps no client from its flags.
+    pub(crate) async fn remembered(&self, save: u64) {
+        let wait = tokio::time::timeout(limits::FIRST_ANSWER_WAIT_MAX, self.saves.wait_for(save));
+        if wait.await.is_err() {
+            tracing::warn!(environment = %self.name, "the store does not take the roster; a new client is answered all the same");
+        }
     }
 
     /// A client says what it has in use.

@@ -1,7 +1,7 @@
 //! Keeps the roster in the log's records, so that a restarted server still knows who must acknowledge.
 //!
-//! Saves are gathered for a moment; a client seen for the first time is saved promptly, because a crash would
-//! forget that it must be asked. What a client has in use is not saved with every acknowledgement: after a restart
+//! Saves are gathered for a moment; a client seen for the first time is saved promptly, and gets its first answer only
+//! then: a crash must not forget a client that evaluates with what it was told here. What a client has in use is not saved with every acknowledgement: after a restart
 //! it is lost until it is back and says so itself.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::store::StoreError;
 /// How long changes are gathered at the most.
 const SAVE_INTERVAL: Duration = Duration::from_secs(2);
 /// How long new clients are gathered after a save: a thousand arrivals make a few writes.
-const GATHER: Duration = Duration::from_millis(100);
+const GATHER: Duration = Duration::from_millis(50);
 /// Most clients in one write to the store.
 const CLIENTS_PER_WRITE: usize = 256;
 
@@ -51,11 +51,14 @@ pub(crate) async fn remember(environment: Arc<Environment>, mut stopped: watch::
 }
 
 async fn save(environment: &Environment) {
-    let Some(unsaved) = environment.roster.take_unsaved() else { return };
+    let number = environment.saves.begin();
+    let Some(unsaved) = environment.roster.take_unsaved() else { return environment.saves.done(number) };
     if let Err(error) = write(environment, &unsaved).await {
         tracing::warn!(environment = %environment.name(), %error, "the roster could not be saved");
         environment.roster.put_back(&unsaved);
+        return;
     }
+    environment.saves.done(number);
 }
 
 async fn write(environment: &Environment, unsaved: &super::roster::Unsaved) -> Result<(), StoreError> {

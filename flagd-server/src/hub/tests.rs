@@ -246,11 +246,12 @@ async fn the_roster_survives_a_restart() {
     let log = fresh().await;
     let (hub, environment) = start(&log).await;
     let head = environment.view().state.position();
-    let Admission::Admitted { seat, replaced: _kept, .. } = environment.connect(hello(1, Some(head))) else {
+    let Admission::Admitted { seat, replaced: _kept, .. } = environment.connect(hello(1, Some(head))).0
+    else {
         panic!("the roster is empty")
     };
     let Admission::Admitted { seat: other, replaced: _kept_too, .. } =
-        environment.connect(hello(2, Some(head)))
+        environment.connect(hello(2, Some(head))).0
     else {
         panic!("there is room")
     };
@@ -272,17 +273,54 @@ async fn the_roster_survives_a_restart() {
 async fn a_new_client_is_remembered_even_if_the_server_is_killed() {
     let log = fresh().await;
     let (_killed, environment) = start(&log).await;
-    let admission = environment.connect(hello(1, None));
-    assert!(matches!(admission, Admission::Admitted { first_seen: true, .. }));
-    // Nobody says stop to the first hub; the saver works on its own.
-    loop {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    // One after the other, so that most of them come while the saver gathers.
+    for instance in 1..=20 {
+        let (admission, save) = environment.connect(hello(instance, None));
+        assert!(matches!(admission, Admission::Admitted { first_seen: true, .. }));
+        environment.remembered(save.expect("it is new")).await;
         let remembered = log.roster(&name()).await.unwrap();
-        if !remembered.is_empty() {
-            assert_eq!(remembered[0].name, "shop-1");
-            break;
-        }
+        assert!(remembered.iter().any(|known| known.instance == instance), "{instance} is not remembered");
+        let again = Introduction {
+            known: RosterEntry { connect_counter: 2, ..hello(instance, None).known },
+            ..hello(instance, None)
+        };
+        assert_eq!(environment.connect(again).1, None, "a client that is known waits for nothing");
     }
+}
+
+#[tokio::test]
+async fn who_does_not_look_at_the_full_state_keeps_nobody_from_it() {
+    use futures_util::FutureExt as _;
+    let log = fresh().await;
+    append(&log, "a", true).await;
+    let (hub, environment) = start(&log).await;
+    let mut stuck = Box::pin(environment.full());
+    assert!(stuck.as_mut().now_or_never().is_none(), "it is not there at once");
+    let other = tokio::time::timeout(LONG, environment.full()).await.expect("somebody else gets it");
+    assert_eq!(other.position, environment.view().state.position());
+    drop(stuck);
+    hub.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_are_told_once_that_the_view_is_stale_and_once_that_it_is_not() {
+    let clock = Clock::fixed(1_000_000);
+    let hub = Hub::start(fresh().await, clock.clone()).await.unwrap();
+    let environment = hub.environment(&name()).await.unwrap();
+    let mut told = environment.staleness();
+    for (age_ms, is_told, is_stale) in [
+        (limits::VIEW_AGE_MAX_MS, false, false),
+        (limits::VIEW_AGE_MAX_MS + 1, true, true),
+        (limits::VIEW_AGE_MAX_MS + 2, false, true),
+        (0, true, false),
+    ] {
+        environment.confirm(1_000_000);
+        clock.set(1_000_000 + age_ms);
+        environment.note_age();
+        assert_eq!(told.has_changed().unwrap(), is_told, "{age_ms} ms");
+        assert_eq!(*told.borrow_and_update(), is_stale, "{age_ms} ms");
+    }
+    hub.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -294,7 +332,7 @@ async fn who_waits_for_the_roster_is_told() {
         let environment = Arc::clone(&environment);
         async move { environment.roster_changed(seen).await }
     });
-    let admission = environment.connect(hello(1, None));
+    let admission = environment.connect(hello(1, None)).0;
     assert!(waiting.await.unwrap() > seen);
     drop(admission);
     hub.stop().await;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use flagd_core::entry::{EntryId, EntryKind, EntryWrite, StoredEntry};
+use flagd_core::key::EnvironmentName;
 use flagd_core::revision::{Epoch, Position, Revision};
 use flagd_core::state::State;
 use flagd_proto::convert;

@@ -22,7 +22,10 @@ use bytes::Bytes;
 use flagd_core::key::EnvironmentName;
 use flagd_core::revision::Revision;
 
-use super::{Answer, Append, Appended, BlobId, Created, Quota, RecordKind, RecordWrite, Store, StoreError};
+use super::{
+    Answer, Append, Appended, BlobId, Created, Divergences, Past, Quota, RecordKind, RecordWrite, Store,
+    StoreError,
+};
 use crate::limits::BLOB_MAX_BYTES;
 use crate::metrics::Counter;
 
@@ -32,6 +35,7 @@ pub mod config;
 mod connection;
 mod follow;
 mod keys;
+mod past;
 mod scan;
 mod transaction;
 mod version;
@@ -66,9 +70,11 @@ pub struct EtcdCounters {
     /// Watches that ended, for whatever reason.
     pub watch_ends: Counter,
     /// Heads that a read found and the watch had not shown a moment later.
-    pub divergences: Counter,
-    /// Events that a watch had shown before, or that were older than the read before it.
-    pub repeated_events: Counter,
+    pub lost_events: Counter,
+    /// Events that a watch had shown a moment before, or that the read before it had found.
+    pub doubled_events: Counter,
+    /// Events, or answers of a watch, that were older than what it had shown.
+    pub late_events: Counter,
     /// Reads that were older than what was known, and that a second read did not confirm.
     pub stale_reads: Counter,
     /// Heads that went back and stayed there.
@@ -442,6 +448,25 @@ impl Store for Etcd {
             let limit_bytes = told.unwrap_or(self.config.quota_bytes);
             Ok(Quota { used_bytes: bytes(status.db_size), limit_bytes })
         })
+    }
+
+    fn past(&self) -> Answer<'_, Past> {
+        Box::pin(self.read_past())
+    }
+
+    fn mark_used(&self) -> Answer<'_, ()> {
+        Box::pin(self.write_past())
+    }
+
+    fn divergences(&self) -> Divergences {
+        let counters = &self.counters;
+        Divergences {
+            lost: counters.lost_events.get(),
+            doubled: counters.doubled_events.get(),
+            late: counters.late_events.get(),
+            stale_reads: counters.stale_reads.get(),
+            went_back: counters.went_back.get(),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use flagd_core::state::{Delta, State};
 use flagd_proto::{Message, peer, store as wire};
 use tokio::task::JoinHandle;
 
-use super::{Append, Appended, BlobId, Created, Quota, RecordKind, Store, StoreError};
+use super::{Append, Appended, BlobId, Created, Divergences, Past, Quota, RecordKind, Store, StoreError};
 use crate::limits::CHANGE_INLINE_MAX_BYTES;
 
 mod blobs;
@@ -42,6 +42,15 @@ struct Aside {
     ledger: Mutex<checkpoint::Ledger>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     last_housekeeping_ms: AtomicU64,
+}
+
+/// A head as it was seen.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// Where it stands.
+    pub position: Position,
+    /// As the store holds it: another version may have written it in other words.
+    bytes: Bytes,
 }
 
 /// One recorded change.
@@ -334,21 +343,24 @@ impl Log {
         }
     }
 
-    /// Waits until the head is not `seen` and returns it. Cancel-safe.
+    /// The head, linearizable, as somebody sees it who then waits for news.
+    ///
+    /// # Errors
+    /// [`StoreError`]; `NoEnvironment` when there is none.
+    pub async fn look(&self, environment: &EnvironmentName) -> Result<Head, StoreError> {
+        let missing = || StoreError::NoEnvironment(environment.clone());
+        let bytes = self.store.head(environment).await?.ok_or_else(missing)?;
+        Ok(Head { position: encoding::head_from_bytes(environment, &bytes)?, bytes })
+    }
+
+    /// Waits for news: what the store tells whoever has seen a head. News may be late or come twice; what holds is
+    /// only known to who looks again. Cancel-safe.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn wait(&self, environment: &EnvironmentName, seen: Position) -> Result<Position, StoreError> {
-        let missing = || StoreError::NoEnvironment(environment.clone());
-        let mut head = self.store.head(environment).await?.ok_or_else(missing)?;
-        // The bytes may be another version's, so it is the position that is compared.
-        loop {
-            let position = encoding::head_from_bytes(environment, &head)?;
-            if position != seen {
-                return Ok(position);
-            }
-            head = self.store.wait(environment, &head).await?;
-        }
+    pub async fn news(&self, environment: &EnvironmentName, seen: &Head) -> Result<Position, StoreError> {
+        let bytes = self.store.wait(environment, &seen.bytes).await?;
+        encoding::head_from_bytes(environment, &bytes)
     }
 
     /// The oldest revision whose state can be rebuilt.
@@ -400,6 +412,28 @@ impl Log {
     /// [`StoreError`].
     pub async fn quota(&self) -> Result<Quota, StoreError> {
         self.store.quota().await
+    }
+
+    /// Whether environments were ever kept in the store.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn past(&self) -> Result<Past, StoreError> {
+        self.store.past().await
+    }
+
+    /// Leaves a mark in the store that environments are kept there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn mark_used(&self) -> Result<(), StoreError> {
+        self.store.mark_used().await
+    }
+
+    /// What the store told this process that did not fit.
+    #[must_use]
+    pub fn divergences(&self) -> Divergences {
+        self.store.divergences()
     }
 
     /// Writes a checkpoint of a state now. The log does so by itself when loading would take long.

@@ -125,7 +125,7 @@ async fn an_outage_makes_the_view_old_and_nothing_else() {
         matches!(greet(&environment, &report(None)).await, Greeting::Full),
         "who has nothing gets the view"
     );
-    let admission = environment.connect(hello(1, None));
+    let admission = environment.connect(hello(1, None)).0;
 
     line.cut.store(false, Ordering::SeqCst);
     let after = append(&log, "a", false).await;

@@ -10,6 +10,7 @@
 //! be heard from it. Large answers on a connection can starve a watch (etcd#15402), so watches have their own.
 //! Texts of errors are shown to people and never looked at.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use http::uri::PathAndQuery;
 use prost::Message;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tonic::client::Grpc;
 use tonic::metadata::AsciiMetadataValue;
@@ -300,7 +302,7 @@ impl Connections {
         endpoint: usize,
         key: Bytes,
         start_revision: i64,
-    ) -> Result<Streaming<wire::WatchResponse>, Fault> {
+    ) -> Result<Watch, Fault> {
         let open = async {
             let link = self.connect(self.place(endpoint)?).await?;
             link.watch(key, start_revision).await.map_err(|status| Fault::of(&status))
@@ -417,14 +419,28 @@ impl Link {
         Ok(answer.into_inner())
     }
 
-    async fn watch(&self, key: Bytes, start_revision: i64) -> Result<Streaming<wire::WatchResponse>, Status> {
+    async fn watch(&self, key: Bytes, start_revision: i64) -> Result<Watch, Status> {
         let create_request = Some(wire::WatchCreateRequest { key, start_revision, fragment: true });
         let create = stream::iter([wire::WatchRequest { create_request }]);
-        // Never ended from this side: etcd ends a watch whose requests end.
-        let requests = create.chain(stream::pending());
+        let (asking, given_up) = oneshot::channel::<Infallible>();
+        let requests = create.chain(stream::once(given_up).filter_map(async |_| None));
         let codec = ProstCodec::default();
         let path = PathAndQuery::from_static(WATCH.0);
         let answer = self.ready().await?.streaming(self.request(requests), path, codec).await?;
-        Ok(answer.into_inner())
+        Ok(Watch { answers: answer.into_inner(), _asking: asking })
+    }
+}
+
+/// A watch that is open. etcd ends a watch whose requests end, and a connection stays open for a request that does not
+/// end, so the requests go on until this is dropped and no longer.
+pub(super) struct Watch {
+    answers: Streaming<wire::WatchResponse>,
+    _asking: oneshot::Sender<Infallible>,
+}
+
+impl Watch {
+    /// The next answer; `None` when etcd has ended the watch.
+    pub(super) async fn message(&mut self) -> Result<Option<wire::WatchResponse>, Status> {
+        self.answers.message().await
     }
 }

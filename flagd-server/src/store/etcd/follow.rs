@@ -229,7 +229,7 @@ async fn keep_reading(shared: Arc<Shared>) {
         // On its way, perhaps.
         tokio::time::sleep(shared.patience.watch_grace).await;
         if shared.is_behind(&found.seen) == Some(watch) {
-            shared.counters.divergences.count();
+            shared.counters.lost_events.count();
             tracing::warn!(key = %show(&shared.key), "etcd's watch has not shown what a read has; opening another");
             shared.reopen.notify_one();
         }
@@ -337,6 +337,7 @@ fn take(shared: &Shared, base: &Look, revision: &mut i64, response: wire::WatchR
             return Err(End::OtherCluster);
         }
         if header.revision < *revision {
+            shared.counters.late_events.count();
             return Err(End::WentBack { from: *revision, to: header.revision });
         }
         *revision = header.revision;
@@ -345,11 +346,11 @@ fn take(shared: &Shared, base: &Look, revision: &mut i64, response: wire::WatchR
         let at = kv.mod_revision;
         let head = (kv.version != 0).then_some(kv.value);
         let mut shown = shared.shown();
-        if at > shown.at {
-            (shown.at, shown.is_there) = (at, head.is_some());
-        } else {
-            // Shown already: before the watch began, or twice.
-            shared.counters.repeated_events.count();
+        match at.cmp(&shown.at) {
+            std::cmp::Ordering::Greater => (shown.at, shown.is_there) = (at, head.is_some()),
+            // By the watch, or by the read before it.
+            std::cmp::Ordering::Equal => shared.counters.doubled_events.count(),
+            std::cmp::Ordering::Less => shared.counters.late_events.count(),
         }
         drop(shown);
         shared.offer(Seen { head, at });

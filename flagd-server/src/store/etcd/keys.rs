@@ -73,6 +73,12 @@ impl Keys {
         Range { from: from.into(), to: format!("{root}0").into() }
     }
 
+    /// Says that environments were kept below the prefix, and outlasts them: whoever removes the prefix, or all that
+    /// begins like it, leaves this.
+    pub(super) fn used(&self) -> Bytes {
+        format!("/~flagd-stores{}", self.root.strip_suffix('/').unwrap_or(&self.root)).into()
+    }
+
     /// A server that is there. `~` is in no environment's name.
     pub(super) fn server(&self, server: u128) -> Bytes {
         format!("{}~servers/{server:032x}", self.root).into()
@@ -125,6 +131,7 @@ mod tests {
             (keys.record(&prod, RecordKind::Source, "ci"), "/flagd/prod/sources/ci"),
             (keys.record(&prod, RecordKind::Checkpoint, "1"), "/flagd/prod/checkpoints/1"),
             (keys.record(&prod, RecordKind::Meta, "m"), "/flagd/prod/meta/m"),
+            (keys.used(), "/~flagd-stores/flagd"),
             (keys.server(10), "/flagd/~servers/0000000000000000000000000000000a"),
         ];
         for (key, wanted) in cases {

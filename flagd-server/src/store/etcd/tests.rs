@@ -38,6 +38,24 @@ async fn everything_is_there_for_another_process() {
     contract::survives_reopening(store, || Arc::new(Etcd::new(config))).await;
 }
 
+#[tokio::test]
+async fn that_it_was_used_is_known_after_everything_was_removed() {
+    let config = config(&one().endpoints());
+    let prefix = format!("/{}", config.prefix);
+    let store = Etcd::new(config.clone());
+    assert_eq!(store.past().await.unwrap(), Past::New);
+    store.create(&name(), head(0)).await.unwrap();
+    for _ in 0..2 {
+        store.mark_used().await.unwrap();
+        assert_eq!(store.past().await.unwrap(), Past::Used);
+    }
+    one().etcdctl_at(0, &["del", "--prefix", &format!("{prefix}/")]).unwrap();
+    assert_eq!(store.environments().await.unwrap(), []);
+    assert_eq!(store.past().await.unwrap(), Past::Used);
+    let other = EtcdConfig { prefix: format!("{}-other", config.prefix), ..config };
+    assert_eq!(Etcd::new(other).past().await.unwrap(), Past::New);
+}
+
 fn name() -> EnvironmentName {
     EnvironmentName::new("default").unwrap()
 }

@@ -253,14 +253,15 @@ async fn the_roster_and_the_sources_are_remembered() {
 #[tokio::test]
 async fn a_waiter_is_told_of_the_next_change() {
     let (_, log, mut state) = fresh().await;
-    let seen = state.position();
+    let seen = log.look(&name()).await.unwrap();
+    assert_eq!(seen.position, state.position());
     let waiting = tokio::spawn({
-        let log = log.clone();
-        async move { log.wait(&name(), seen).await }
+        let (log, seen) = (log.clone(), seen.clone());
+        async move { log.news(&name(), &seen).await }
     });
     append(&log, &mut state, change(vec![set("a", "1")])).await;
     assert_eq!(waiting.await.unwrap().unwrap(), state.position());
-    assert_eq!(log.wait(&name(), seen).await.unwrap(), state.position());
+    assert_eq!(log.news(&name(), &seen).await.unwrap(), state.position());
 }
 
 #[tokio::test]

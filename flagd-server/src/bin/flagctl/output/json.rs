@@ -26,6 +26,7 @@ pub(crate) fn answer(header: Option<&Header>, answer: &Answer) -> Value {
             "store": status.store,
             "uptimeMs": status.uptime_ms,
             "others": list(&status.others, |one| json!({ "name": one.name, "url": one.url })),
+            "alarms": status.alarms,
             "environments": list(&status.environments, environment_status),
         }),
         Answer::Flags(flags) => json!({

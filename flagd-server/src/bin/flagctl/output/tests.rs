@@ -297,6 +297,7 @@ fn lists() -> Vec<(&'static str, Answer)> {
             unanswered_servers: vec!["b".into()],
         }],
         others: vec![OtherServer { name: "b".into(), url: "http://10.0.0.6:8013".into() }],
+        alarms: vec!["the store is not well".into()],
     };
     let environments = ListEnvironmentsResponse { environments: vec![environment()], server: String::new() };
     let created = CreateEnvironmentResponse { environment: Some(environment()), server: String::new() };

@@ -226,12 +226,12 @@ async fn an_event_that_the_watch_loses_is_found_by_the_read_and_counted() {
     until("a watch", || store.counters().watches.get() == 1).await;
     append(&writer, 1).await;
     assert_eq!(soon(waiting).await.unwrap(), [1]);
-    assert_eq!(store.counters().divergences.get(), 0);
+    assert_eq!(store.counters().lost_events.get(), 0);
     proxy.set(Passage::SwallowAnswers);
     append(&writer, 2).await;
     assert_eq!(soon(store.wait(&name(), &head(1))).await.unwrap(), head(2));
     until("the divergence is counted and another watch opened", || {
-        store.counters().divergences.get() == 1 && store.counters().watches.get() == 2
+        store.counters().lost_events.get() == 1 && store.counters().watches.get() == 2
     })
     .await;
     assert!(proxy.swallowed() > 0);

@@ -74,6 +74,24 @@ async fn whoever_is_not_let_in_is_told_so_without_the_password() {
     assert_eq!(format!("{:?}", Secret::new(PASSWORD.to_owned())), "***");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_may_not_look_at_the_mark_does_not_know_whether_the_store_is_new() {
+    let mut cluster = EtcdCluster::start(1);
+    let config = config(&cluster.endpoints());
+    let prefix = config.prefix.clone();
+    cluster.enable_users("of-root", PASSWORD, &format!("/{prefix}/"));
+    let folder = tempfile::tempdir().unwrap();
+    let store = Etcd::new(EtcdConfig { user: Some(user(folder.path(), "password", PASSWORD)), ..config });
+    let told = store.past().await.unwrap();
+    let mark = format!("/~flagd-stores/{prefix}");
+    assert!(matches!(&told, Past::Unknown(why) if why.contains(&mark)), "{told:?}");
+    assert!(store.mark_used().await.is_err());
+    cluster.etcdctl_at(0, &["role", "grant-permission", "flags", "readwrite", &mark]).unwrap();
+    assert_eq!(store.past().await.unwrap(), Past::New);
+    store.mark_used().await.unwrap();
+    assert_eq!(store.past().await.unwrap(), Past::Used);
+}
+
 /// An authority, and a certificate of its for both sides.
 fn certificates(folder: &Path) -> TlsFiles {
     let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();

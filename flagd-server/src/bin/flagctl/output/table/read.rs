@@ -56,6 +56,9 @@ pub(super) fn status(status: &StatusResponse, look: &Look) -> String {
     for other in &status.others {
         let _ = writeln!(text, "with server {} at {}", clean(&other.name), clean(&other.url));
     }
+    for alarm in &status.alarms {
+        let _ = writeln!(text, "{}: {}", paint("alarm", Tone::Bad, look), clean(alarm));
+    }
     for one in &status.environments {
         text.push('\n');
         environment_status(&mut text, one, look);
