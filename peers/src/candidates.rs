@@ -42,6 +42,16 @@ pub const ALL: [Candidate; 11] = [
     open_feature_flagd::CANDIDATE,
 ];
 
+/// Those that load and hold definitions in ways of their own: a snapshot of the client is the client.
+pub fn that_load() -> impl Iterator<Item = Candidate> {
+    ALL.into_iter().filter(|candidate| candidate.name != flagd_client::SNAPSHOT.name)
+}
+
+/// Those whose definitions change. An embedded client's do not, and the feed's changes are the core's.
+pub fn that_change() -> impl Iterator<Item = Candidate> {
+    that_load().filter(|candidate| candidate.name != flagd_client::CANDIDATE.name)
+}
+
 impl Candidate {
     /// Whether this is one of ours.
     #[must_use]

@@ -5,18 +5,19 @@ use std::fmt;
 /// The lock file: what was built, not what somebody typed.
 const LOCK: &str = include_str!("../Cargo.lock");
 
-/// A table; its first column is text, the others are figures.
+/// A table; its first columns are text, the others are figures.
 #[derive(Clone, Debug)]
 pub struct Table {
+    texts: usize,
     head: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// A table with these heads and no rows.
+    /// A table with so many columns of text, these heads and no rows.
     #[must_use]
-    pub fn new<S: Into<String>>(head: impl IntoIterator<Item = S>) -> Table {
-        Table { head: head.into_iter().map(Into::into).collect(), rows: Vec::new() }
+    pub fn new<S: Into<String>>(texts: usize, head: impl IntoIterator<Item = S>) -> Table {
+        Table { texts, head: head.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
     /// Adds a row.
@@ -28,7 +29,7 @@ impl Table {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "| {} |", self.head.join(" | "))?;
-        let rules = (0..self.head.len()).map(|at| if at == 0 { "---" } else { "---:" });
+        let rules = (0..self.head.len()).map(|at| if at < self.texts { "---" } else { "---:" });
         writeln!(f, "| {} |", rules.collect::<Vec<_>>().join(" | "))?;
         self.rows.iter().try_for_each(|row| writeln!(f, "| {} |", row.join(" | ")))
     }

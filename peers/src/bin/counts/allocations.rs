@@ -9,7 +9,7 @@ use flagd_peers::table::{Table, figure};
 
 /// Counts a round of all users for each task and prints the table.
 pub(crate) fn print() -> Result<(), Failure> {
-    let mut table = Table::new([""].into_iter().chain(Task::ALL.map(Task::title)));
+    let mut table = Table::new(1, [""].into_iter().chain(Task::ALL.map(Task::title)));
     for it in load_and_check()? {
         let cells = Task::ALL.map(|task| {
             let question = Question::of_task(task);

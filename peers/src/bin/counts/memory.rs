@@ -8,7 +8,7 @@ use std::process::Command;
 
 use allocation_counter::measure;
 use flagd_core::snapshot::Snapshot;
-use flagd_peers::candidates::{ALL, state_of_core};
+use flagd_peers::candidates::{CORE, state_of_core, that_load};
 use flagd_peers::engine::{Definitions, Failure};
 use flagd_peers::spec::Spec;
 use flagd_peers::table::{Table, figure};
@@ -23,8 +23,8 @@ pub(crate) fn print(sizes: [usize; 2]) -> Result<(), Failure> {
     let heads = sizes.iter().flat_map(|flags| {
         [format!("at {flags}: bytes a flag"), "live, MB".to_owned(), "peak, MB".to_owned()]
     });
-    let mut table = Table::new([String::new()].into_iter().chain(heads));
-    let names = ALL.iter().map(|candidate| candidate.name);
+    let mut table = Table::new(1, [String::new()].into_iter().chain(heads));
+    let names = that_load().map(|candidate| candidate.name);
     for name in [SNAPSHOT].into_iter().chain(names) {
         let mut row = vec![name.to_owned()];
         for flags in sizes {
@@ -57,7 +57,8 @@ fn of(name: &str, flags: usize) -> Result<(f64, f64), Failure> {
 pub(crate) fn print_of(name: &str, flags: &str) -> Result<(), Failure> {
     let flags: usize = flags.parse().map_err(|_| Failure::Usage(format!("{flags} is no number of flags")))?;
     let spec = Spec::simple(flags);
-    let candidate = ALL.iter().find(|candidate| candidate.name == name || name == SNAPSHOT);
+    let candidate =
+        that_load().find(|candidate| candidate.name == if name == SNAPSHOT { CORE.name } else { name });
     let candidate = candidate.ok_or_else(|| Failure::Usage(format!("no candidate is called {name}")))?;
     let definitions = (candidate.definitions)(&spec)?;
     drop(spec);

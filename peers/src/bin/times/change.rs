@@ -1,6 +1,6 @@
 //! One changed flag, from its JSON in hand to the first evaluation that sees it.
 
-use flagd_peers::candidates::ALL;
+use flagd_peers::candidates::that_change;
 use flagd_peers::engine::{Candidate, Change, Engine, Failure};
 use flagd_peers::measure::{Clock, Samples, Stopwatch};
 use flagd_peers::question::Question;
@@ -18,8 +18,8 @@ const ENOUGH_NS: f64 = 1e9;
 pub(crate) fn print(sizes: [usize; 2]) -> Result<(), Failure> {
     let specs = sizes.map(Spec::simple);
     let heads = sizes.map(|flags| format!("at {flags} flags, us: best (median)"));
-    let mut table = Table::new([String::new(), "by".to_owned()].into_iter().chain(heads));
-    for candidate in ALL {
+    let mut table = Table::new(2, [String::new(), "by".to_owned()].into_iter().chain(heads));
+    for candidate in that_change() {
         let by = match candidate.change {
             Change::Own => "its own operation",
             Change::CallersMap => "a map of the caller's",

@@ -23,7 +23,7 @@ fn heads() -> impl Iterator<Item = &'static str> {
 }
 
 fn absolute(loaded: &[Loaded], columns: &[Vec<Samples>]) -> Table {
-    let mut table = Table::new(heads());
+    let mut table = Table::new(1, heads());
     for (at, it) in loaded.iter().enumerate() {
         let samples = columns.iter().filter_map(|column| column.get(at));
         let figures = samples.map(|it| format!("{} ({})", figure(it.best()), figure(it.median())));
@@ -44,7 +44,7 @@ fn ratio(loaded: &[Loaded], column: &[Samples], at: usize) -> f64 {
 }
 
 fn ratios(loaded: &[Loaded], columns: &[Vec<Samples>]) -> Table {
-    let mut table = Table::new(heads());
+    let mut table = Table::new(1, heads());
     for (at, it) in loaded.iter().enumerate() {
         let figures = columns.iter().map(|column| figure(ratio(loaded, column, at)));
         table.row([it.candidate.name.to_owned()].into_iter().chain(figures).collect());
@@ -59,7 +59,7 @@ fn ratios(loaded: &[Loaded], columns: &[Vec<Samples>]) -> Table {
 }
 
 fn whole(loaded: &[Loaded], column: &[Samples]) -> Table {
-    let mut table = Table::new(["", "us, best (median)", "ns a flag", "times the core's"]);
+    let mut table = Table::new(1, ["", "us, best (median)", "ns a flag", "times the core's"]);
     for (at, (it, samples)) in loaded.iter().zip(column).enumerate() {
         let (best, median) = (samples.best(), samples.median());
         table.row(vec![

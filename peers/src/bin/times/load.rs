@@ -3,7 +3,7 @@
 //! Time is that of the whole process, because some engines load on threads of their own; freeing the engine is not
 //! counted.
 
-use flagd_peers::candidates::ALL;
+use flagd_peers::candidates::that_load;
 use flagd_peers::engine::Failure;
 use flagd_peers::measure::{Clock, Samples, Stopwatch};
 use flagd_peers::spec::Spec;
@@ -20,8 +20,8 @@ pub(crate) fn print(sizes: [usize; 2], loads: [usize; 2]) -> Result<(), Failure>
         head.push(format!("{flags} flags, ms: best (median)"));
         head.push("JSON, MB".to_owned());
     }
-    let mut table = Table::new(head);
-    for (at, candidate) in ALL.iter().enumerate() {
+    let mut table = Table::new(2, head);
+    for (at, candidate) in that_load().enumerate() {
         let does = if candidate.compiles() { "compiles" } else { "parses" };
         let mut row = vec![candidate.name.to_owned(), does.to_owned()];
         for (samples, bytes) in columns.iter().filter_map(|column| column.get(at)) {
@@ -39,7 +39,7 @@ pub(crate) fn print(sizes: [usize; 2], loads: [usize; 2]) -> Result<(), Failure>
 fn in_turns(flags: usize, rounds: usize) -> Result<Vec<(Samples, f64)>, Failure> {
     let spec = Spec::simple(flags);
     let mut all = Vec::new();
-    for candidate in ALL {
+    for candidate in that_load() {
         all.push((candidate, (candidate.definitions)(&spec)?, Samples::default()));
     }
     for _ in 0..rounds {

@@ -80,7 +80,7 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
 }
 
 fn candidates() -> Table {
-    let mut table = Table::new(["candidate", "version", "what is called"]);
+    let mut table = Table::new(3, ["candidate", "version", "what is called"]);
     for candidate in ALL {
         let version = format!("{} {}", candidate.package, version(candidate.package));
         table.row(vec![candidate.name.to_owned(), version, candidate.called.to_owned()]);

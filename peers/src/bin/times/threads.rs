@@ -16,7 +16,7 @@ use flagd_peers::table::{Table, figure};
 
 /// Prints the table.
 pub(crate) fn print(loaded: &[Loaded], effort: Effort) {
-    let mut table = Table::new([""].into_iter().chain(Task::ALL.map(Task::title)));
+    let mut table = Table::new(1, [""].into_iter().chain(Task::ALL.map(Task::title)));
     for it in loaded {
         let figures = Task::ALL.map(|task| figure(gain(it.engine.as_ref(), task, effort)));
         table.row([it.candidate.name.to_owned()].into_iter().chain(figures).collect());
