@@ -22,7 +22,7 @@ fn root() -> PathBuf {
 
 fn sources() -> Vec<Source> {
     let mut found = Vec::new();
-    for folder in ["flagd-core", "flagd-server", "flagd-client", "proto", "examples", "tests"] {
+    for folder in ["flagd-core", "flagd-server", "flagd-client", "proto", "examples", "tests", "peers"] {
         collect(&root().join(folder), &mut found);
     }
     assert!(found.len() > 20, "the tidy test looks at the wrong folder");
@@ -229,7 +229,7 @@ fn crates_use_one_another_downwards() {
 fn no_file_is_forgotten() {
     let all = sources();
     let paths: BTreeSet<&str> = all.iter().map(|source| source.path.as_str()).collect();
-    let manifests: String = ["flagd-core", "flagd-server", "flagd-client", "proto", "examples", "tests"]
+    let manifests: String = ["flagd-core", "flagd-server", "flagd-client", "proto", "examples", "tests", "peers"]
         .iter()
         .map(|folder| fs::read_to_string(root().join(folder).join("Cargo.toml")).expect("a manifest"))
         .collect();
