@@ -229,10 +229,11 @@ fn crates_use_one_another_downwards() {
 fn no_file_is_forgotten() {
     let all = sources();
     let paths: BTreeSet<&str> = all.iter().map(|source| source.path.as_str()).collect();
-    let manifests: String = ["flagd-core", "flagd-server", "flagd-client", "proto", "examples", "tests", "peers"]
-        .iter()
-        .map(|folder| fs::read_to_string(root().join(folder).join("Cargo.toml")).expect("a manifest"))
-        .collect();
+    let manifests: String =
+        ["flagd-core", "flagd-server", "flagd-client", "proto", "examples", "tests", "peers"]
+            .iter()
+            .map(|folder| fs::read_to_string(root().join(folder).join("Cargo.toml")).expect("a manifest"))
+            .collect();
     let mut orphans = Vec::new();
     for path in &paths {
         let file = Path::new(path);

@@ -22,18 +22,18 @@ pub(super) fn knots<'a>(
         }
         walk.enter(start.clone(), uses);
         while let Some(step) = walk.path.last_mut() {
-            let Some(used) = step.rest.pop() else {
+            let Some(next) = step.rest.pop() else {
                 walk.leave();
                 continue;
             };
-            match walk.numbers.get(&used) {
+            match walk.numbers.get(&next) {
                 None => {
-                    let below = uses_of(&used);
-                    walk.enter(used, below);
+                    let below = uses_of(&next);
+                    walk.enter(next, below);
                 }
-                Some(number) if walk.open_ids.contains(&used) => {
+                Some(number) if walk.open_ids.contains(&next) => {
                     step.lowest = step.lowest.min(*number);
-                    step.uses_itself |= step.id == used;
+                    step.uses_itself |= step.id == next;
                 }
                 Some(_) => {}
             }
