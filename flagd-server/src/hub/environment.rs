@@ -403,7 +403,7 @@ impl Environment {
     pub(crate) async fn remembered(&self, save: u64) {
         let wait = tokio::time::timeout(limits::FIRST_ANSWER_WAIT_MAX, self.saves.wait_for(save));
         if wait.await.is_err() {
-            tracing::warn!(environment = %self.name, "the store does not take the roster; a new client is answered all the same");
+            tracing::debug!(environment = %self.name, "the store does not take the roster; a new client is answered all the same");
         }
     }
 
