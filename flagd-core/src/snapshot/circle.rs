@@ -16,11 +16,11 @@ pub(super) fn knots<'a>(
 ) -> Vec<Vec<EntryId>> {
     let mut walk = Walk::default();
     for start in starts {
-        let uses = uses_of(start);
-        if uses.is_empty() || walk.numbers.contains_key(start) {
+        let needs = uses_of(start);
+        if needs.is_empty() || walk.numbers.contains_key(start) {
             continue;
         }
-        walk.enter(start.clone(), uses);
+        walk.enter(start.clone(), needs);
         while let Some(step) = walk.path.last_mut() {
             let Some(next) = step.rest.pop() else {
                 walk.leave();
@@ -121,15 +121,17 @@ mod tests {
                 |of: &EntryId| edges.iter().filter(|(a, _)| id(*a) == *of).map(|(_, b)| id(*b)).collect();
             let want: Vec<Vec<EntryId>> =
                 want.iter().map(|list| list.iter().map(|n| id(*n)).collect()).collect();
-            let mut found = knots(ids.iter(), uses_of);
-            found.iter_mut().for_each(|knot| knot.sort());
+            let sorted = |mut knots: Vec<Vec<EntryId>>| {
+                for knot in &mut knots {
+                    knot.sort();
+                }
+                knots
+            };
+            let found = sorted(knots(ids.iter(), uses_of));
             assert_eq!(found, want, "{name}");
-            let mut backwards = knots(ids.iter().rev(), uses_of);
-            backwards.iter_mut().for_each(|knot| knot.sort());
-            assert!(
-                found.len() == backwards.len() && backwards.iter().all(|knot| found.contains(knot)),
-                "{name}"
-            );
+            let backwards = sorted(knots(ids.iter().rev(), uses_of));
+            let all_found = backwards.iter().all(|knot| found.contains(knot));
+            assert!(found.len() == backwards.len() && all_found, "{name}");
         }
     }
 
