@@ -33,7 +33,7 @@ pub fn load_and_check() -> Result<Vec<Loaded>, Failure> {
     let (spec, users) = (Spec::mixed(), users());
     let mut loaded = Vec::new();
     for candidate in [LIMIT].into_iter().chain(ALL) {
-        let definitions = (candidate.definitions)(&spec)?;
+        let definitions = candidate.write(&spec)?;
         let mut engine = (candidate.load)(&definitions)?;
         engine.meet(&users);
         if candidate.name != LIMIT.name {

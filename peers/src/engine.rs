@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::hint::black_box;
+use std::io::Write;
 
 use tempfile::NamedTempFile;
 
@@ -54,10 +55,13 @@ pub struct Definitions {
     pub file: Option<NamedTempFile>,
 }
 
-impl From<String> for Definitions {
-    fn from(text: String) -> Definitions {
-        Definitions { text, file: None }
-    }
+/// Where an engine reads its definitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// From text in memory.
+    Text,
+    /// From a file.
+    File,
 }
 
 /// One engine with definitions.
@@ -112,10 +116,29 @@ pub struct Candidate {
     pub loading: Loading,
     /// How one flag changes.
     pub change: Change,
+    /// Where it reads its definitions.
+    pub source: Source,
     /// Writes a spec in its language.
-    pub definitions: fn(&Spec) -> Result<Definitions, Failure>,
+    pub definitions: fn(&Spec) -> String,
     /// Loads definitions as its SDK does.
     pub load: fn(&Definitions) -> Result<Box<dyn Engine>, Failure>,
+}
+
+impl Candidate {
+    /// A spec in its language, where it reads it.
+    ///
+    /// # Errors
+    /// [`Failure::System`] when a file cannot be written.
+    pub fn write(&self, spec: &Spec) -> Result<Definitions, Failure> {
+        let text = (self.definitions)(spec);
+        let mut file = None;
+        if self.source == Source::File {
+            let mut written = NamedTempFile::with_suffix(".json")?;
+            written.write_all(text.as_bytes())?;
+            file = Some(written);
+        }
+        Ok(Definitions { text, file })
+    }
 }
 
 impl fmt::Debug for Candidate {
@@ -183,6 +206,7 @@ impl Walk<'_> {
     }
 
     /// Asks; a closure answers one question by a flag's name and a user's number.
+    #[must_use]
     pub fn tally(
         &self,
         is_on: impl Fn(&str, usize) -> bool,

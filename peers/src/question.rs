@@ -3,6 +3,8 @@
 //! Candidates take turns of a few milliseconds each, so that a machine that slows down slows all of them, and each
 //! candidate's best turn is one that nothing disturbed.
 
+use std::hint::black_box;
+
 use crate::answers::Loaded;
 use crate::engine::{Engine, Tally, Walk};
 use crate::measure::{Clock, Samples, Stopwatch};
@@ -51,6 +53,7 @@ impl Question {
     }
 
     /// Asks `times` times, one user after the other; what the last walk served.
+    #[must_use]
     pub fn ask(&self, engine: &dyn Engine, from: usize, times: usize) -> Tally {
         match self {
             Question::OneFlag(flag, kind) => engine.walk(&Walk::OneFlag { flag, kind: *kind, from, times }),
@@ -63,9 +66,10 @@ impl Question {
 
     /// Nanoseconds of the thread for one answer, over `times` of them.
     #[expect(clippy::cast_precision_loss, reason = "a turn has millions of answers at most")]
+    #[must_use]
     pub fn time_ns(&self, engine: &dyn Engine, from: usize, times: usize) -> f64 {
         let watch = Stopwatch::start(Clock::Thread);
-        self.ask(engine, from, times);
+        black_box(self.ask(engine, from, times));
         watch.elapsed_ns() / times as f64
     }
 

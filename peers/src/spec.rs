@@ -3,6 +3,8 @@
 //! A [`Spec`] is a small tree of flags and segments that each adapter writes down in its engine's own JSON. This file
 //! makes the specs that are measured and the users who ask; it knows no engine.
 
+use serde_json::Value;
+
 /// Users in rotation: enough that no answer stays hot, few enough that their contexts are no load of their own.
 pub const USERS: usize = 1_024;
 
@@ -233,6 +235,15 @@ pub fn users() -> Vec<User> {
         ],
     };
     (0..USERS).map(user).collect()
+}
+
+/// A JSON object with one member more; anything else stays as it is.
+#[must_use]
+pub fn with(mut object: Value, name: &str, member: Value) -> Value {
+    if let Value::Object(members) = &mut object {
+        members.insert(name.to_owned(), member);
+    }
+    object
 }
 
 fn member(n: usize) -> String {

@@ -9,7 +9,7 @@ use configcat::{Client, ConfigCache, PollingMode, User as TheirUser};
 use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
 
-use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Tally, Walk, letter};
+use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Source, Tally, Walk, letter};
 use crate::spec::{COUNTRIES, Condition, Flag, Kind, LETTERS, Rule, SEGMENT, Serve, Spec, User, VERSION};
 
 pub(super) const CANDIDATE: Candidate = Candidate {
@@ -18,6 +18,7 @@ pub(super) const CANDIDATE: Candidate = Candidate {
     called: "`Client::get_value`, with a copy of the user; offline",
     loading: Loading::Parses,
     change: Change::Reload,
+    source: Source::Text,
     definitions,
     load,
 };
@@ -50,13 +51,12 @@ impl ConfigCache for Once {
 }
 
 /// The cache's format: when it was fetched, its tag, the document.
-#[expect(clippy::unnecessary_wraps, reason = "other engines' definitions are files, which can fail")]
-fn definitions(spec: &Spec) -> Result<Definitions, Failure> {
+fn definitions(spec: &Spec) -> String {
     let settings: Map<String, Value> =
         spec.flags.iter().map(|flag| (flag.name.clone(), setting(flag))).collect();
     let members = json!({"a": TheirUser::IDENTIFIER, "c": comparator::ONE_OF, "l": spec.members});
     let document = json!({"p": {"s": "salt"}, "f": settings, "s": [{"n": SEGMENT, "r": [members]}]});
-    Ok(format!("1700000000000\ntag\n{document}").into())
+    format!("1700000000000\ntag\n{document}")
 }
 
 fn setting(flag: &Flag) -> Value {

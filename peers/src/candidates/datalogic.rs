@@ -1,4 +1,4 @@
-//! The JSONLogic engine of OpenFeature's flagd, used directly: rules compiled once, contexts parsed once.
+//! The `JSONLogic` engine of OpenFeature's flagd, used directly: rules compiled once, contexts parsed once.
 //!
 //! It evaluates rules, not flags: the map from names to rules is the caller's, a plain flag is the rule `"on"`, and the
 //! variant's name is taken for the answer. Contexts and the arena belong to one thread.
@@ -14,9 +14,9 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::open_feature_flagd::{Unit, document, their_flag};
-use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Tally, Walk, letter};
+use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Source, Tally, Walk, letter};
 use crate::measure::{Clock, Stopwatch};
-use crate::spec::{Flag, Spec, User};
+use crate::spec::{Flag, Spec, User, with};
 
 pub(super) const CANDIDATE: Candidate = Candidate {
     name: "datalogic, compiled",
@@ -24,6 +24,7 @@ pub(super) const CANDIDATE: Candidate = Candidate {
     called: "`Engine::evaluate` on a compiled rule; feature `flagd`, arena reused",
     loading: Loading::Compiles,
     change: Change::CallersMap,
+    source: Source::Text,
     definitions,
     load,
 };
@@ -59,9 +60,8 @@ thread_local! {
     static SEAT: RefCell<Seat> = RefCell::default();
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "other engines' definitions are files, which can fail")]
-fn definitions(spec: &Spec) -> Result<Definitions, Failure> {
-    Ok(document(spec, Unit::Spelled).into())
+fn definitions(spec: &Spec) -> String {
+    document(spec, Unit::Spelled)
 }
 
 fn load(definitions: &Definitions) -> Result<Box<dyn Engine>, Failure> {
@@ -93,11 +93,9 @@ impl Datalogic {
 impl Engine for Datalogic {
     fn meet(&mut self, users: &[User]) {
         let context = |user: &User| {
-            let mut context = json!({"targetingKey": user.id});
-            for (name, text) in &user.attributes {
-                context[*name] = json!(text);
-            }
-            context.to_string()
+            let context = json!({"targetingKey": user.id});
+            let attributes = user.attributes.iter();
+            attributes.fold(context, |context, (name, text)| with(context, name, json!(text))).to_string()
         };
         self.users = users.iter().map(context).collect();
     }

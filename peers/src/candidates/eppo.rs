@@ -11,7 +11,7 @@ use eppo_core::ufc::{AssignmentValue, UniversalFlagConfig, VariationType};
 use eppo_core::{Attributes, Configuration, SdkMetadata, Str};
 use serde_json::{Map, Value, json};
 
-use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Tally, Walk, letter};
+use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Source, Tally, Walk, letter};
 use crate::spec::{COUNTRIES, Condition, Flag, Kind, LETTERS, Rule, Serve, Spec, User, VERSION};
 
 pub(super) const CANDIDATE: Candidate = Candidate {
@@ -20,6 +20,7 @@ pub(super) const CANDIDATE: Candidate = Candidate {
     called: "`Evaluator::get_assignment`; nothing logged",
     loading: Loading::Compiles,
     change: Change::Reload,
+    source: Source::Text,
     definitions,
     load,
 };
@@ -31,15 +32,14 @@ struct Eppo {
     subjects: Vec<(Str, Arc<Attributes>)>,
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "other engines' definitions are files, which can fail")]
-fn definitions(spec: &Spec) -> Result<Definitions, Failure> {
+fn definitions(spec: &Spec) -> String {
     let flags: Map<String, Value> =
         spec.flags.iter().map(|flag| (flag.name.clone(), their_flag(flag, spec))).collect();
     let document = json!({
         "createdAt": "2026-01-01T00:00:00.000Z", "format": "SERVER", "environment": {"name": "peers"},
         "flags": flags, "bandits": {},
     });
-    Ok(document.to_string().into())
+    document.to_string()
 }
 
 fn their_flag(flag: &Flag, spec: &Spec) -> Value {

@@ -9,7 +9,7 @@ use flagd_client::{Client, Context};
 use serde_json::{Value, json};
 
 use super::flagd_core;
-use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Tally, Walk, letter};
+use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Source, Tally, Walk, letter};
 use crate::spec::{COUNTRIES, Condition, Flag, Kind, LETTERS, Rule, SEGMENT, Serve, Spec, User, VERSION};
 
 pub(super) const CANDIDATE: Candidate = Candidate {
@@ -18,6 +18,7 @@ pub(super) const CANDIDATE: Candidate = Candidate {
     called: "`Client::is_enabled`, `Client::string` (a copy)",
     loading: Loading::Compiles,
     change: Change::Reload,
+    source: Source::Text,
     definitions,
     load,
 };
@@ -37,15 +38,14 @@ struct Embedded {
 struct OfSnapshots(Embedded);
 
 /// `{"flags": {...}, "segments": {...}}`.
-#[expect(clippy::unnecessary_wraps, reason = "other engines' definitions are files, which can fail")]
-pub(super) fn definitions(spec: &Spec) -> Result<Definitions, Failure> {
+pub(super) fn definitions(spec: &Spec) -> String {
     let flags: BTreeMap<&str, Value> =
         spec.flags.iter().map(|flag| (flag.name.as_str(), definition(flag))).collect();
     let mut segments = BTreeMap::new();
     if !spec.members.is_empty() {
         segments.insert(SEGMENT, json!({"include": spec.members}));
     }
-    Ok(json!({"flags": flags, "segments": segments}).to_string().into())
+    json!({"flags": flags, "segments": segments}).to_string()
 }
 
 /// One flag in flagd's language.

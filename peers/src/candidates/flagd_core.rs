@@ -16,7 +16,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::flagd_client;
-use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Tally, Walk, letter};
+use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Source, Tally, Walk, letter};
 use crate::measure::{Clock, Stopwatch};
 use crate::spec::{Flag, User};
 
@@ -26,6 +26,7 @@ pub(super) const CANDIDATE: Candidate = Candidate {
     called: "`Snapshot::evaluate`: value, variant, reason, position",
     loading: Loading::Compiles,
     change: Change::Own,
+    source: Source::Text,
     definitions: flagd_client::definitions,
     load,
 };

@@ -1,4 +1,4 @@
-//! GrowthBook's evaluation, asked on a borrowed instance.
+//! `GrowthBook`'s evaluation, asked on a borrowed instance.
 //!
 //! The SDK's client copies the whole instance, features and groups, for each check; `GrowthBook::check` is what it
 //! calls on the copy.
@@ -10,9 +10,9 @@ use growthbook_rust::growthbook::GrowthBook;
 use growthbook_rust::model_public::{GrowthBookAttribute, SavedGroup};
 use serde_json::{Map, Value, json};
 
-use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Tally, Walk, letter};
+use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Source, Tally, Walk, letter};
 use crate::measure::{Clock, Stopwatch};
-use crate::spec::{COUNTRIES, Condition, Flag, LETTERS, Rule, SEGMENT, Serve, Spec, User, VERSION};
+use crate::spec::{COUNTRIES, Condition, Flag, LETTERS, Rule, SEGMENT, Serve, Spec, User, VERSION, with};
 
 pub(super) const CANDIDATE: Candidate = Candidate {
     name: "growthbook check()",
@@ -20,6 +20,7 @@ pub(super) const CANDIDATE: Candidate = Candidate {
     called: "`GrowthBook::check` on a borrowed instance",
     loading: Loading::Parses,
     change: Change::CallersMap,
+    source: Source::Text,
     definitions,
     load,
 };
@@ -29,11 +30,10 @@ struct Book {
     attributes: Vec<Option<Vec<GrowthBookAttribute>>>,
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "other engines' definitions are files, which can fail")]
-fn definitions(spec: &Spec) -> Result<Definitions, Failure> {
+fn definitions(spec: &Spec) -> String {
     let features: Map<String, Value> =
         spec.flags.iter().map(|flag| (flag.name.clone(), feature(flag))).collect();
-    Ok(json!({"features": features, "savedGroups": {SEGMENT: spec.members}}).to_string().into())
+    json!({"features": features, "savedGroups": {SEGMENT: spec.members}}).to_string()
 }
 
 fn feature(flag: &Flag) -> Value {
@@ -50,7 +50,7 @@ fn feature(flag: &Flag) -> Value {
 }
 
 fn written_rule(flag: &Flag, rule: &Rule) -> Value {
-    let mut written = match rule.serve {
+    let written = match rule.serve {
         Serve::On => json!({"force": true}),
         Serve::Off => json!({"force": false}),
         Serve::Share(share) => {
@@ -61,10 +61,7 @@ fn written_rule(flag: &Flag, rule: &Rule) -> Value {
         }
     };
     let condition: Map<String, Value> = rule.conditions.iter().map(condition).collect();
-    if !condition.is_empty() {
-        written["condition"] = Value::Object(condition);
-    }
-    written
+    if condition.is_empty() { written } else { with(written, "condition", Value::Object(condition)) }
 }
 
 fn condition(condition: &Condition) -> (String, Value) {
@@ -98,10 +95,9 @@ fn load(definitions: &Definitions) -> Result<Box<dyn Engine>, Failure> {
 impl Engine for Book {
     fn meet(&mut self, users: &[User]) {
         let attributes = |user: &User| {
-            let mut attributes = json!({"id": user.id});
-            for (name, text) in &user.attributes {
-                attributes[*name] = json!(text);
-            }
+            let id = json!({"id": user.id});
+            let attributes = user.attributes.iter();
+            let attributes = attributes.fold(id, |all, (name, text)| with(all, name, json!(text)));
             GrowthBookAttribute::from(attributes).ok()
         };
         self.attributes = users.iter().map(attributes).collect();

@@ -1,4 +1,4 @@
-//! LaunchDarkly's evaluation crate, which its server SDK evaluates with.
+//! `LaunchDarkly`'s evaluation crate, which its server SDK evaluates with.
 //!
 //! The crate leaves the store to its caller. This one hands out borrowed flags, which spares the copy that the SDK's
 //! store makes for each check; segments it must hand out as copies, for the crate's trait says so.
@@ -11,9 +11,11 @@ use launchdarkly_server_sdk_evaluation::{
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Tally, Walk, letter};
+use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Source, Tally, Walk, letter};
 use crate::measure::{Clock, Stopwatch};
-use crate::spec::{COUNTRIES, Condition, Flag, Kind, LETTERS, Rule, SEGMENT, Serve, Spec, User, VERSION};
+use crate::spec::{
+    COUNTRIES, Condition, Flag, Kind, LETTERS, Rule, SEGMENT, Serve, Spec, User, VERSION, with,
+};
 
 pub(super) const CANDIDATE: Candidate = Candidate {
     name: "launchdarkly eval",
@@ -21,6 +23,7 @@ pub(super) const CANDIDATE: Candidate = Candidate {
     called: "`evaluate` on a borrowed flag; no events",
     loading: Loading::Parses,
     change: Change::CallersMap,
+    source: Source::Text,
     definitions,
     load,
 };
@@ -46,14 +49,13 @@ impl Store for Data {
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "other engines' definitions are files, which can fail")]
-fn definitions(spec: &Spec) -> Result<Definitions, Failure> {
+fn definitions(spec: &Spec) -> String {
     let flags: Map<String, Value> =
         spec.flags.iter().map(|flag| (flag.name.clone(), their_flag(flag))).collect();
     let segment = json!({
         "key": SEGMENT, "included": spec.members, "excluded": [], "rules": [], "salt": SEGMENT, "version": 1,
     });
-    Ok(json!({"flags": flags, "segments": {SEGMENT: segment}}).to_string().into())
+    json!({"flags": flags, "segments": {SEGMENT: segment}}).to_string()
 }
 
 fn their_flag(flag: &Flag) -> Value {
@@ -71,13 +73,8 @@ fn their_flag(flag: &Flag) -> Value {
 
 fn rule((at, rule): (usize, &Rule)) -> Value {
     let clauses: Vec<Value> = rule.conditions.iter().map(clause).collect();
-    let mut written = serve(rule.serve);
-    if let Value::Object(members) = &mut written {
-        members.insert("id".to_owned(), json!(format!("r{at}")));
-        members.insert("clauses".to_owned(), json!(clauses));
-        members.insert("trackEvents".to_owned(), json!(false));
-    }
-    written
+    let written = with(serve(rule.serve), "id", json!(format!("r{at}")));
+    with(with(written, "clauses", json!(clauses)), "trackEvents", json!(false))
 }
 
 fn clause(condition: &Condition) -> Value {

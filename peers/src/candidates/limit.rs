@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Tally, Walk};
+use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Source, Tally, Walk};
 use crate::spec::{Spec, User};
 
 pub(super) const CANDIDATE: Candidate = Candidate {
@@ -17,6 +17,7 @@ pub(super) const CANDIDATE: Candidate = Candidate {
     called: "hash map, seeded XXH3, comparison",
     loading: Loading::Compiles,
     change: Change::Reload,
+    source: Source::Text,
     definitions,
     load,
 };
@@ -34,9 +35,9 @@ struct Split {
     below: u64,
 }
 
-fn definitions(spec: &Spec) -> Result<Definitions, Failure> {
+fn definitions(spec: &Spec) -> String {
     let names: Vec<&str> = spec.flags.iter().map(|flag| flag.name.as_str()).collect();
-    Ok(serde_json::json!(names).to_string().into())
+    serde_json::json!(names).to_string()
 }
 
 fn load(definitions: &Definitions) -> Result<Box<dyn Engine>, Failure> {

@@ -2,17 +2,14 @@
 //!
 //! Its language has shared rules but no lists by name, so the members of the segment stand in the rule.
 
-use std::io::Write;
-
 use open_feature::EvaluationContext;
 use open_feature::provider::FeatureProvider;
 use open_feature_flagd::{FlagdOptions, FlagdProvider, ResolverType};
 use serde_json::{Map, Value, json};
-use tempfile::NamedTempFile;
 use tokio::runtime::Runtime;
 
-use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Tally, Walk, letter};
-use crate::spec::{COUNTRIES, Condition, Flag, Kind, LETTERS, Serve, Spec, User, VERSION};
+use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Source, Tally, Walk, letter};
+use crate::spec::{COUNTRIES, Condition, Flag, Kind, LETTERS, Serve, Spec, User, VERSION, with};
 
 pub(super) const CANDIDATE: Candidate = Candidate {
     name: "OpenFeature flagd provider",
@@ -20,6 +17,7 @@ pub(super) const CANDIDATE: Candidate = Candidate {
     called: "`resolve_bool_value`, `resolve_string_value`; file mode, no cache",
     loading: Loading::Parses,
     change: Change::Reload,
+    source: Source::File,
     definitions,
     load,
 };
@@ -33,18 +31,15 @@ pub(super) enum Unit {
     Spelled,
 }
 
-struct Provider {
+struct InProcess {
     // Before the runtime: its tasks end with it.
     provider: FlagdProvider,
     runtime: Runtime,
     contexts: Vec<EvaluationContext>,
 }
 
-fn definitions(spec: &Spec) -> Result<Definitions, Failure> {
-    let text = document(spec, Unit::Implied);
-    let mut file = NamedTempFile::with_suffix(".json")?;
-    file.write_all(text.as_bytes())?;
-    Ok(Definitions { text, file: Some(file) })
+fn definitions(spec: &Spec) -> String {
+    document(spec, Unit::Implied)
 }
 
 /// A document in the provider's language.
@@ -61,11 +56,11 @@ pub(super) fn their_flag(flag: &Flag, members: &[String], unit: Unit) -> Value {
         Kind::Boolean => (json!({"on": true, "off": false}), "off"),
         Kind::Letter => (LETTERS.iter().map(|name| ((*name).to_owned(), json!(name))).collect(), "d"),
     };
-    let mut written = json!({"state": "ENABLED", "variants": variants, "defaultVariant": default});
-    if let Some(targeting) = targeting(flag, members, unit) {
-        written["targeting"] = targeting;
+    let written = json!({"state": "ENABLED", "variants": variants, "defaultVariant": default});
+    match targeting(flag, members, unit) {
+        Some(targeting) => with(written, "targeting", targeting),
+        None => written,
     }
-    written
 }
 
 fn targeting(flag: &Flag, members: &[String], unit: Unit) -> Option<Value> {
@@ -123,10 +118,10 @@ fn load(definitions: &Definitions) -> Result<Box<dyn Engine>, Failure> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let provider = runtime.block_on(FlagdProvider::new(options)).map_err(Failure::definitions)?;
-    Ok(Box::new(Provider { provider, runtime, contexts: Vec::new() }))
+    Ok(Box::new(InProcess { provider, runtime, contexts: Vec::new() }))
 }
 
-impl Engine for Provider {
+impl Engine for InProcess {
     fn meet(&mut self, users: &[User]) {
         let context = |user: &User| {
             let attributes = user.attributes.iter();

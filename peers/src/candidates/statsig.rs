@@ -13,8 +13,10 @@ use statsig_rust::{
 };
 use tokio::runtime::Runtime;
 
-use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Tally, Walk, letter};
-use crate::spec::{COUNTRIES, Condition, Flag, Kind, LETTERS, Rule, SEGMENT, Serve, Spec, User, VERSION};
+use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Source, Tally, Walk, letter};
+use crate::spec::{
+    COUNTRIES, Condition, Flag, Kind, LETTERS, Rule, SEGMENT, Serve, Spec, User, VERSION, with,
+};
 
 pub(super) const CANDIDATE: Candidate = Candidate {
     name: "statsig",
@@ -22,6 +24,7 @@ pub(super) const CANDIDATE: Candidate = Candidate {
     called: "`check_gate_with_options`, `get_experiment_with_options`; no exposures",
     loading: Loading::Parses,
     change: Change::Reload,
+    source: Source::Text,
     definitions,
     load,
 };
@@ -47,8 +50,7 @@ impl Conditions {
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "other engines' definitions are files, which can fail")]
-fn definitions(spec: &Spec) -> Result<Definitions, Failure> {
+fn definitions(spec: &Spec) -> String {
     let mut conditions = Conditions::default();
     let (mut gates, mut experiments) = (Map::new(), Map::new());
     for flag in &spec.flags {
@@ -72,7 +74,7 @@ fn definitions(spec: &Spec) -> Result<Definitions, Failure> {
         "feature_gates": gates, "dynamic_configs": experiments, "layer_configs": {}, "condition_map": numbered,
         "experiment_to_layer": {}, "has_updates": true, "time": 1_700_000_000_000_u64, "response_format": "dcs-v2",
     });
-    Ok(document.to_string().into())
+    document.to_string()
 }
 
 fn entry(kind: &str, entity: &str, name: &str, rules: &Value, default: &Value) -> Value {
@@ -133,17 +135,14 @@ fn experiment(flag: &Flag, conditions: &mut Conditions) -> Value {
     let mut rules = Vec::new();
     for (at, name) in LETTERS.iter().enumerate() {
         let below = (at + 1) * BUCKETS / LETTERS.len();
-        let mut bucket = condition("user_bucket", "lt", &Value::Null, &json!(below));
-        bucket["additionalValues"] = json!({"salt": flag.name});
-        let number = conditions.number(&bucket);
-        let mut group = rule(&format!("{}:{name}", flag.name), 100, &[number], &json!({"value": name}));
-        group["isExperimentGroup"] = json!(true);
-        group["groupName"] = json!(name);
-        rules.push(group);
+        let bucket = condition("user_bucket", "lt", &Value::Null, &json!(below));
+        let number = conditions.number(&with(bucket, "additionalValues", json!({"salt": flag.name})));
+        let group = rule(&format!("{}:{name}", flag.name), 100, &[number], &json!({"value": name}));
+        let group = with(group, "isExperimentGroup", json!(true));
+        rules.push(with(group, "groupName", json!(name)));
     }
-    let mut experiment = entry("dynamic_config", "experiment", &flag.name, &json!(rules), &json!({}));
-    experiment["isActive"] = json!(true);
-    experiment
+    let experiment = entry("dynamic_config", "experiment", &flag.name, &json!(rules), &json!({}));
+    with(experiment, "isActive", json!(true))
 }
 
 fn load(definitions: &Definitions) -> Result<Box<dyn Engine>, Failure> {

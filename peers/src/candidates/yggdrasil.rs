@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use unleash_types::client_features::ClientFeaturesDelta;
 use unleash_yggdrasil::{ClientFeatures, Context, EngineState};
 
-use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Tally, Walk, letter};
+use crate::engine::{Candidate, Change, Definitions, Engine, Failure, Loading, Source, Tally, Walk, letter};
 use crate::measure::{Clock, Stopwatch};
 use crate::spec::{COUNTRIES, Condition, Flag, Kind, LETTERS, Rule, Serve, Spec, User, VERSION};
 
@@ -16,6 +16,7 @@ pub(super) const CANDIDATE: Candidate = Candidate {
     called: "`EngineState::is_enabled`, `get_variant`; no metrics",
     loading: Loading::Compiles,
     change: Change::Own,
+    source: Source::Text,
     definitions,
     load,
 };
@@ -28,12 +29,11 @@ struct Yggdrasil {
     contexts: Vec<Context>,
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "other engines' definitions are files, which can fail")]
-fn definitions(spec: &Spec) -> Result<Definitions, Failure> {
+fn definitions(spec: &Spec) -> String {
     let features: Vec<Value> = spec.flags.iter().map(feature).collect();
     let members = json!({"contextName": "userId", "operator": "IN", "values": spec.members});
     let segments = json!([{"id": SEGMENT_ID, "constraints": [members]}]);
-    Ok(json!({"version": 2, "features": features, "segments": segments}).to_string().into())
+    json!({"version": 2, "features": features, "segments": segments}).to_string()
 }
 
 fn feature(flag: &Flag) -> Value {
@@ -61,9 +61,8 @@ fn strategy(flag: &Flag, rule: &Rule) -> Value {
     let constraints: Vec<Value> = rule.conditions.iter().filter_map(constraint).collect();
     let is_member = |condition: &Condition| matches!(condition, Condition::Member);
     let segments: Vec<i32> = rule.conditions.iter().filter(|c| is_member(c)).map(|_| SEGMENT_ID).collect();
-    let share = match rule.serve {
-        Serve::Share(share) => share,
-        _ => return json!({"name": "default", "constraints": constraints, "segments": segments}),
+    let Serve::Share(share) = rule.serve else {
+        return json!({"name": "default", "constraints": constraints, "segments": segments});
     };
     let parameters = json!({"groupId": flag.name, "rollout": share.to_string(), "stickiness": "userId"});
     json!({"name": "flexibleRollout", "parameters": parameters, "constraints": constraints, "segments": segments})

@@ -1,11 +1,13 @@
 //! Allocations of an evaluation.
 
+use std::hint::black_box;
+
 use allocation_counter::measure;
 use flagd_peers::answers::load_and_check;
 use flagd_peers::engine::Failure;
 use flagd_peers::question::Question;
 use flagd_peers::spec::{Task, USERS};
-use flagd_peers::table::{Table, figure};
+use flagd_peers::table::Table;
 
 /// Counts a round of all users for each task and prints the table.
 pub(crate) fn print() -> Result<(), Failure> {
@@ -14,7 +16,9 @@ pub(crate) fn print() -> Result<(), Failure> {
         let cells = Task::ALL.map(|task| {
             let question = Question::of_task(task);
             // What an engine keeps for the next time is there already: the answers have been checked.
-            let counted = measure(|| drop(question.ask(it.engine.as_ref(), 0, USERS)));
+            let counted = measure(|| {
+                black_box(question.ask(it.engine.as_ref(), 0, USERS));
+            });
             each(counted.count_total, counted.bytes_total)
         });
         table.row([it.candidate.name.to_owned()].into_iter().chain(cells).collect());
@@ -26,8 +30,8 @@ pub(crate) fn print() -> Result<(), Failure> {
 #[expect(clippy::cast_precision_loss, reason = "counts of a thousand evaluations")]
 fn each(count: u64, bytes: u64) -> String {
     let of_one = |all: u64| (all as f64 / USERS as f64).round();
-    match of_one(count) {
-        0.0 => "0".to_owned(),
-        count => format!("{count:.0} / {}", figure(of_one(bytes))),
+    if count == 0 {
+        return "0".to_owned();
     }
+    format!("{:.0} / {:.0}", of_one(count), of_one(bytes))
 }

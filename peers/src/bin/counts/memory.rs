@@ -60,7 +60,7 @@ pub(crate) fn print_of(name: &str, flags: &str) -> Result<(), Failure> {
     let candidate =
         that_load().find(|candidate| candidate.name == if name == SNAPSHOT { CORE.name } else { name });
     let candidate = candidate.ok_or_else(|| Failure::Usage(format!("no candidate is called {name}")))?;
-    let definitions = (candidate.definitions)(&spec)?;
+    let definitions = candidate.write(&spec)?;
     drop(spec);
     let mut counted = if name == SNAPSHOT {
         snapshot(&definitions)?

@@ -37,7 +37,7 @@ pub(crate) fn print(sizes: [usize; 2]) -> Result<(), Failure> {
 }
 
 fn measure(candidate: &Candidate, spec: &Spec) -> Result<Samples, Failure> {
-    let definitions = (candidate.definitions)(spec)?;
+    let definitions = candidate.write(spec)?;
     let mut samples = Samples::default();
     if !candidate.changes_one() {
         for _ in 0..CHANGES_MIN {

@@ -40,7 +40,7 @@ fn in_turns(flags: usize, rounds: usize) -> Result<Vec<(Samples, f64)>, Failure>
     let spec = Spec::simple(flags);
     let mut all = Vec::new();
     for candidate in that_load() {
-        all.push((candidate, (candidate.definitions)(&spec)?, Samples::default()));
+        all.push((candidate, candidate.write(&spec)?, Samples::default()));
     }
     for _ in 0..rounds {
         for (candidate, definitions, samples) in &mut all {

@@ -4,6 +4,7 @@
 //! threads stand in each other's way. Time asleep at a lock is not seen, nor is anything when the machine gives both
 //! threads the same core; so a figure near 2 is a hint and one far from it a finding.
 
+use std::hint::black_box;
 use std::sync::Barrier;
 use std::thread;
 
@@ -31,7 +32,7 @@ fn gain(engine: &dyn Engine, task: Task, effort: Effort) -> f64 {
     let barrier = Barrier::new(2);
     let turn = |from: usize| question.time_ns(engine, from, times);
     // What a thread builds for itself is built before its first turn.
-    let warm = || question.ask(engine, 0, 1);
+    let warm = || black_box(question.ask(engine, 0, 1));
     thread::scope(|scope| {
         let other = scope.spawn(|| {
             warm();
