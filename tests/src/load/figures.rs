@@ -132,15 +132,15 @@ pub(super) struct Ratio {
 }
 
 /// Compares turn by turn: a slow moment of the machine slows both.
-pub(super) fn ratio(these: &[Push], those: &[Push], column: fn(&Push) -> Duration) -> Ratio {
+pub(super) fn ratio(these: &[Push], others: &[Push], column: fn(&Push) -> Duration) -> Ratio {
     let over = |this: Duration, that: Duration| this.as_secs_f64() / that.as_secs_f64().max(f64::EPSILON);
     let mut turns: Vec<f64> =
-        these.iter().zip(those).map(|(this, that)| over(column(this), column(that))).collect();
+        these.iter().zip(others).map(|(this, that)| over(column(this), column(that))).collect();
     turns.sort_by(f64::total_cmp);
     let best = |pushes: &[Push]| pushes.iter().map(column).collect::<Spread>().best();
     Ratio {
         median: turns.get(turns.len() / 2).copied().unwrap_or_default(),
-        best: over(best(these), best(those)),
+        best: over(best(these), best(others)),
     }
 }
 

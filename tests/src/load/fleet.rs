@@ -428,20 +428,21 @@ impl Line {
         if slot.partial.is_empty() {
             let mut rest = bytes;
             self.take_messages(stream, &mut rest)?;
-            return self.keep(stream, rest);
+            self.keep(stream, rest);
+            return Ok(());
         }
         slot.partial.extend(bytes);
         let whole = std::mem::take(&mut slot.partial);
         let mut rest: &[u8] = &whole;
         self.take_messages(stream, &mut rest)?;
-        self.keep(stream, rest)
+        self.keep(stream, rest);
+        Ok(())
     }
 
-    fn keep(&mut self, stream: u32, rest: &[u8]) -> Result<(), String> {
+    fn keep(&mut self, stream: u32, rest: &[u8]) {
         if let Some(slot) = self.slot(stream) {
             slot.partial.extend(rest);
         }
-        Ok(())
     }
 
     fn take_messages(&mut self, stream: u32, rest: &mut &[u8]) -> Result<(), String> {

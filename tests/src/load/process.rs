@@ -37,13 +37,12 @@ impl Pinned {
         out: Stdio,
         log: &Path,
     ) -> std::io::Result<Pinned> {
-        let mut command = match can_pin() {
-            true => {
-                let mut command = Command::new("taskset");
-                command.args(["-c", "0"]).arg(program);
-                command
-            }
-            false => Command::new(program),
+        let mut command = if can_pin() {
+            let mut command = Command::new("taskset");
+            command.args(["-c", "0"]).arg(program);
+            command
+        } else {
+            Command::new(program)
         };
         let log = std::fs::File::options().create(true).append(true).open(log)?;
         for setting in ["FLAGD_STORE", "FLAGD_LISTEN", "FLAGD_CONFIG", "FLAGD_EPHEMERAL"] {
