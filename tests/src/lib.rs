@@ -14,6 +14,7 @@ mod command;
 pub mod etcd;
 mod forge;
 mod liar;
+pub mod load;
 pub mod meddler;
 pub mod proxy;
 mod raw;

@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
+use flagd_tests::load::{Acks, Fleet, Plan, publish};
 use flagd_tests::{RawClient, World, eventually, user};
 
 const CROWD: usize = 60;
+const FLEET: usize = 200;
 
 #[tokio::test]
 async fn a_crowd_comes_back_by_itself_and_without_asking_for_everything() {
@@ -39,6 +41,34 @@ async fn a_client_that_does_not_read_slows_nobody() {
     killed.says("applied by 1 of 2").says("stuck").done();
     assert!(!shop.is_enabled("a", &user("u")));
     drop(stuck);
+}
+
+#[tokio::test]
+async fn many_streams_over_few_connections_miss_no_revision() {
+    let world = World::with_flag("a").await;
+    let mut admin = world.admin().await;
+    let address = world.url().trim_start_matches("http://").parse().expect("an address");
+    let plan = Plan {
+        address,
+        environment: "default".into(),
+        streams: FLEET,
+        connections: 4,
+        hellos_per_second: 900,
+    };
+    let fleet = Fleet::connect(&plan).await.expect("all are taken");
+    for number in 0..10 {
+        let change = publish(&mut admin, "default", "b", &format!("change {number}")).await;
+        let arrived = fleet.received(change.expect("recorded")).await.expect("all have it");
+        assert_eq!(arrived.len(), FLEET);
+    }
+    world.flagctl(["kill", "a"]).await.succeeds().says(&format!("applied by {FLEET} of {FLEET}")).done();
+
+    fleet.set_acks(Acks::Withheld);
+    let silent = world.flagctl(["kill", "b", "--timeout", "1s"]).await.exits(3);
+    silent.says(&format!("applied by 0 of {FLEET}")).done();
+
+    fleet.leave().await.expect("nobody missed anything");
+    assert_eq!(world.metric("flagd_clients_expected").await, 0, "all have said Bye");
 }
 
 /// A definition of about 300 KB.
