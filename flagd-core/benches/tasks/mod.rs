@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hint::black_box;
 
 use flagd_core::context::Context;
+use flagd_core::edit::{Author, Edit, PutMode, plan};
 use flagd_core::entry::{EntryId, EntryKind, StoredEntry};
 use flagd_core::key::EnvironmentName;
 use flagd_core::revision::{Epoch, Revision};
@@ -52,10 +53,7 @@ struct Limit {
 
 impl Bench {
     pub(crate) fn new() -> Bench {
-        let mut entries = vec![(
-            EntryId::new(EntryKind::SEGMENT, "members"),
-            serde_json::json!({"include": (0..10_000).map(member).collect::<Vec<_>>()}).to_string(),
-        )];
+        let mut entries = Vec::new();
         let mut names = vec![Vec::new(); TASKS.len()];
         for (task, names) in names.iter_mut().enumerate() {
             for n in 0..FLAGS_EACH {
@@ -65,11 +63,12 @@ impl Bench {
             }
             shuffle(names);
         }
-        let entries = entries
-            .into_iter()
-            .map(|(id, text)| (id, StoredEntry { bytes: text.into_bytes().into(), revision: Revision(1) }));
+        let entries = entries.into_iter().map(|(id, text): (EntryId, String)| {
+            (id, StoredEntry { bytes: text.into_bytes().into(), revision: Revision(1) })
+        });
         let environment = EnvironmentName::new("bench").expect("a name");
-        let state = State::from_entries(environment, Epoch::default(), Revision(1), entries);
+        let entries = entries.chain(stored_segment(&environment));
+        let state = State::from_entries(environment.clone(), Epoch::default(), Revision(1), entries);
         let snapshot = Snapshot::build(&state, &BTreeMap::new());
         assert_eq!(snapshot.refused(), [], "every flag is understood");
 
@@ -120,6 +119,20 @@ impl Bench {
         };
         self.contexts.iter().filter(first).count() as f64 / CONTEXTS as f64
     }
+}
+
+/// The segment of 10,000 as a server stores it: a list of this length lies in parts.
+fn stored_segment(environment: &EnvironmentName) -> impl Iterator<Item = (EntryId, StoredEntry)> {
+    let members: Vec<String> = (0..10_000).map(member).collect();
+    let file = serde_json::json!({"segments": {"members": {"include": members}}}).to_string();
+    let author = Author { actor: String::new(), reason: None, now: Timestamp::from_millis(0) };
+    let edit = Edit::Put { file, mode: PutMode::Create };
+    let empty = State::empty(environment.clone(), Epoch::default());
+    let plan = plan(&empty, &edit, &author).expect("a segment");
+    plan.writes.into_iter().map(|write| {
+        let bytes = write.bytes.expect("nothing is removed");
+        (write.id, StoredEntry { bytes, revision: Revision(1) })
+    })
 }
 
 fn definition(task: usize) -> String {

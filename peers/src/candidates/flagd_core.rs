@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use flagd_core::context::Context;
+use flagd_core::edit::{Author, Edit, PutMode, plan};
 use flagd_core::entry::{EntryId, EntryKind, EntryWrite, StoredEntry};
 use flagd_core::key::EnvironmentName;
 use flagd_core::revision::{Epoch, Revision};
@@ -54,15 +55,29 @@ fn load(definitions: &Definitions) -> Result<Box<dyn Engine>, Failure> {
 /// [`Failure::Definitions`] when the text is no such document.
 pub fn state(text: &str) -> Result<State, Failure> {
     let pieces: Pieces<'_> = serde_json::from_str(text).map_err(Failure::definitions)?;
-    let entries = pieces.iter().flat_map(|(section, pieces)| {
-        let kind = if *section == "segments" { EntryKind::SEGMENT } else { EntryKind::FLAG };
-        pieces.iter().map(move |(key, piece)| {
-            let bytes = piece.get().as_bytes().into();
-            (EntryId::new(kind, key), StoredEntry { bytes, revision: Revision(1) })
-        })
-    });
     let environment = EnvironmentName::new("peers").map_err(Failure::definitions)?;
-    Ok(State::from_entries(environment, Epoch::default(), Revision(1), entries))
+    let flags = pieces.get("flags").into_iter().flatten().map(|(key, piece)| {
+        let bytes = piece.get().as_bytes().into();
+        (EntryId::new(EntryKind::FLAG, key), StoredEntry { bytes, revision: Revision(1) })
+    });
+    let segments = segments(&pieces, &environment)?;
+    Ok(State::from_entries(environment, Epoch::default(), Revision(1), flags.chain(segments)))
+}
+
+/// The segments as a server stores them: a long list lies in parts.
+fn segments(
+    pieces: &Pieces<'_>,
+    environment: &EnvironmentName,
+) -> Result<Vec<(EntryId, StoredEntry)>, Failure> {
+    let Some(segments) = pieces.get("segments") else { return Ok(Vec::new()) };
+    let file =
+        serde_json::to_string(&BTreeMap::from([("segments", segments)])).map_err(Failure::definitions)?;
+    let author = Author { actor: String::new(), reason: None, now: Timestamp::from_millis(0) };
+    let edit = Edit::Put { file, mode: PutMode::Create };
+    let empty = State::empty(environment.clone(), Epoch::default());
+    let plan = plan(&empty, &edit, &author).map_err(Failure::definitions)?;
+    let stored = |bytes| StoredEntry { bytes, revision: Revision(1) };
+    Ok(plan.writes.into_iter().filter_map(|write| Some((write.id, stored(write.bytes?)))).collect())
 }
 
 /// Contexts as both of our candidates ask with.
