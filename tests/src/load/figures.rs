@@ -181,9 +181,9 @@ mod tests {
     #[test]
     fn ratios_are_those_of_turns_and_of_bests() {
         let push = |ms| Push { last: Duration::from_millis(ms), ..Push::default() };
-        let these = [push(20), push(60), push(30)];
-        let those = [push(10), push(20), push(10)];
-        let got = ratio(&these, &those, |push| push.last);
+        let measured = [push(20), push(60), push(30)];
+        let floor = [push(10), push(20), push(10)];
+        let got = ratio(&measured, &floor, |push| push.last);
         assert!((got.median - 3.0).abs() < 1e-9 && (got.best - 2.0).abs() < 1e-9, "{got}");
     }
 }
