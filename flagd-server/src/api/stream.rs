@@ -100,7 +100,9 @@ impl Session {
     async fn next(mut self) -> Option<(Result<Frame, Status>, Session)> {
         loop {
             self = match self {
-                Session::Waiting(waiting) => match waiting.greet().await {
+                // Boxed, because its room would otherwise be part of every later step: kept by each stream, and moved
+                // with each frame.
+                Session::Waiting(waiting) => match Box::pin(waiting.greet()).await {
                     Ok(following) => Session::Following(Box::new(following)),
                     Err(farewell) => Session::Leaving(farewell),
                 },
