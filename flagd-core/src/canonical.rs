@@ -64,7 +64,7 @@ pub fn write_flag(key: &FlagKey, definition: &FlagDefinition, form: Form) -> Str
 }
 
 /// The JSON text of a segment's definition. In the stored form a long list is only mentioned: it is stored in parts,
-/// which [`part::entries`](crate::part::entries) writes.
+/// which [`part::entries`] writes.
 #[must_use]
 pub fn write_segment(_key: &SegmentKey, definition: &SegmentDefinition, form: Form) -> String {
     let mut writer = Writer::new(text_layout(form));
