@@ -135,13 +135,15 @@ impl Table {
         let (mask, tag) = (self.mask, self.tag(hash));
         let bucket = self.buckets.get(self.home(hash))?;
         let entries = bucket.0.each_ref().map(|entry| entry.load(Ordering::Acquire));
-        // Chosen without a branch; of no entry this makes a number that no line has.
+        // The first one, chosen without a branch; of no entry this makes a number that no line has. From the end, because
+        // free entries are there, and look like the tag of a hash whose upper bits are zeros.
         let entry = entries
             .iter()
+            .rev()
             .fold(0, |found, entry| std::hint::select_unpredictable(entry & !mask == tag, *entry, found));
         match self.cell((entry & mask).wrapping_sub(1), name) {
             Some(cell) => Some(cell),
-            None if entries.last() == Some(&0) => None,
+            None if entry == 0 && entries.last() == Some(&0) => None,
             None => self.find_further(hash, name),
         }
     }
@@ -201,6 +203,20 @@ mod tests {
             assert_eq!(names.find(&name(number)).unwrap().place().number(), number);
             assert_eq!(names.find_or_add(&name(number)).unwrap().place().number(), number);
         }
+    }
+
+    /// The larger the table, the more names have a tag of zeros, as a free entry has.
+    #[test]
+    fn a_name_is_not_taken_for_a_free_entry() {
+        let names = Names::default();
+        names.reserve(100_000);
+        let name = |number: u32| format!("flag-{number:06}");
+        for number in 0..100_000 {
+            names.find_or_add(&name(number)).unwrap().set_place(number);
+        }
+        let is_found =
+            |number: &u32| names.find(&name(*number)).is_some_and(|cell| cell.place().number() == *number);
+        assert_eq!((0..100_000).filter(|number| !is_found(number)).count(), 0);
     }
 
     #[test]

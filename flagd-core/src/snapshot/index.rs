@@ -25,10 +25,11 @@ const TOGETHER_U32: u32 = 4;
 struct Bucket([u32; TOGETHER]);
 
 impl Bucket {
-    /// An entry with this tag, or zero.
+    /// The first entry with this tag, or zero. From the end, because free entries are there, and look like the tag
+    /// of a hash whose upper bits are zeros.
     #[inline]
     fn candidate(&self, mask: u32, tag: u32) -> u32 {
-        self.0.iter().fold(0, |found, entry| select_unpredictable(entry & !mask == tag, *entry, found))
+        self.0.iter().rev().fold(0, |found, entry| select_unpredictable(entry & !mask == tag, *entry, found))
     }
 
     #[inline]
@@ -181,6 +182,22 @@ mod tests {
             assert_eq!(index.find(7, |found| (found == number).then_some(found)), Some(number));
         }
         assert_eq!(index.find(7, |_| None::<()>), None);
+    }
+
+    /// The fewer bits of the hash an entry has room for, the more texts have none of them set, as a free entry.
+    #[test]
+    fn a_text_is_not_taken_for_a_free_entry() {
+        for hash in [0, 1, 7 << 32, u64::MAX] {
+            let mut index = Index::with_room(100);
+            index.put(0, hash);
+            assert_eq!(index.find(hash, |found| (found == 0).then_some(())), Some(()), "{hash:x}");
+        }
+        let names: Vec<Text> = (0..100_000).map(|n| format!("flag-{n:06}").as_str().into()).collect();
+        let index = Index::of(&names, |name| name);
+        let is_found = |(number, name): (u32, &Text)| {
+            index.find(hash(name.as_str()), |found| (found == number).then_some(())).is_some()
+        };
+        assert_eq!((0..).zip(&names).filter(|named| !is_found(*named)).count(), 0);
     }
 
     #[test]
