@@ -276,6 +276,17 @@ fn stored_text(raw: &str) -> Option<Cow<'_, str>> {
     (write_value(&serde_json::Value::from(text.as_str())) == quoted).then_some(Cow::Owned(text))
 }
 
+/// The units in the bytes of a part, which are taken for right.
+pub(crate) fn units(bytes: &[u8]) -> impl Iterator<Item = Cow<'_, str>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let string = rest.get(rest.iter().position(|byte| *byte == b'"')? + 1..)?;
+        let length = string_length(string)?;
+        rest = string.get(length + 1..)?;
+        stored_text(std::str::from_utf8(string.get(..length)?).ok()?)
+    })
+}
+
 /// How many units there are in the bytes of a part, which are taken for right.
 #[must_use]
 pub fn count(bytes: &[u8]) -> usize {

@@ -33,6 +33,7 @@ mod slot;
 mod slots;
 mod stretch;
 mod unit;
+mod unit_set;
 mod version;
 
 use compile::{Compiler, Definition};

@@ -17,6 +17,7 @@ use crate::definition::{
 };
 use crate::entry::{EntryId, EntryKind};
 use crate::key::{FlagKey, SegmentKey, VariantName};
+use crate::limits;
 use crate::part::PartName;
 use crate::problem::Problem;
 use crate::split::{LINE, Point, Seed, join, lay};
@@ -24,12 +25,12 @@ use crate::time::Timestamp;
 
 use super::condition::{Path, Test};
 use super::explain;
-use super::index::Texts;
 use super::ladder::Ladder;
 use super::part::Part;
 use super::slot::{FlagSlot, SegmentSlot};
 use super::slots::{Slot, Slots};
 use super::stretch::{Arm, Split};
+use super::unit_set::UnitSet;
 
 /// A flag, as it runs. In this order in memory: what every evaluation reads comes first.
 #[derive(Debug)]
@@ -140,16 +141,20 @@ pub(super) struct Segment {
 /// The units of one list.
 #[derive(Debug)]
 pub(super) enum Members {
-    Listed(Texts),
+    Listed(UnitSet),
     /// They lie beside the segment, in its slot.
     InParts,
 }
 
-impl From<&Units> for Members {
-    fn from(units: &Units) -> Members {
+impl TryFrom<&Units> for Members {
+    type Error = String;
+
+    fn try_from(units: &Units) -> Result<Members, String> {
         match units {
-            Units::Listed(units) => Members::Listed(units.iter().map(AsRef::as_ref).collect()),
-            Units::InParts => Members::InParts,
+            Units::Listed(units) => UnitSet::of(units.iter().map(AsRef::as_ref))
+                .map(Members::Listed)
+                .ok_or_else(|| format!("a listed unit has 1 to {} bytes", limits::UNIT_MAX_BYTES)),
+            Units::InParts => Ok(Members::InParts),
         }
     }
 }
@@ -296,8 +301,8 @@ impl<'a> Compiler<'a> {
         };
         Ok(Segment {
             by: definition.by.as_deref().map(Path::of),
-            include: Members::from(&definition.include),
-            exclude: Members::from(&definition.exclude),
+            include: Members::try_from(&definition.include)?,
+            exclude: Members::try_from(&definition.exclude)?,
             condition,
             origin: Origin { bytes: Arc::clone(bytes), uses: uses.into_iter().collect() },
         })

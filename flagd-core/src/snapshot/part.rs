@@ -4,7 +4,11 @@
 //! the stored bytes and beside them a table with four bytes per place: where in the bytes a unit begins, and a few more
 //! bits of its hash. One hash finds the part and the place in it; one comparison with the bytes decides. The parts of a
 //! list lie in groups that snapshots share: one changed part copies one group and the list of groups.
+//!
+//! In a list that is long but not very long, part, table and bytes are small pieces of memory that wait for one
+//! another. There each group has a set of all its units besides; it is made anew when one of its parts has changed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::definition::SegmentList;
@@ -13,6 +17,7 @@ use crate::part::{self, PARTS, PartNumber};
 use crate::same::same_bytes;
 
 use super::compile::Origin;
+use super::unit_set::UnitSet;
 
 /// The low bits of a place in the table: where the unit begins in the bytes of the part. Above them lie bits of the hash.
 const START_BITS: u32 = 19;
@@ -22,11 +27,18 @@ const _: () = assert!(DEFINITION_MAX_BYTES <= 1 << START_BITS, "every byte of a 
 /// Parts that one changed part copies the list of.
 const GROUP: usize = 64;
 const GROUPS: usize = PARTS as usize / GROUP;
+/// Most units in a group that has a set: what one changed part puts together again. A list of 65,000 units has as many
+/// in each.
+const SET_UNITS_MAX: usize = 1_024;
+/// Most bytes in all parts of such a group.
+const SET_BYTES_MAX: usize = 64 * 1_024;
 
 /// Some of the units of a list.
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) origin: Origin,
+    /// How many there are.
+    units: usize,
     /// Where units begin, by their hashes; zero is free. A third is free, so every search ends soon.
     table: Box<[u32]>,
 }
@@ -37,6 +49,7 @@ impl Part {
         let mut units: Vec<(u64, usize)> = Vec::new();
         part::scan(number, bytes, |start, hash, _| units.push((hash, start)))?;
         let mut table = vec![0; units.len() + units.len() / 2 + 1].into_boxed_slice();
+        let count = units.len();
         for (hash, start) in units {
             let entry = tag(hash) << START_BITS | u32::try_from(start).unwrap_or_default() & START;
             let (before, after) = table.split_at_mut_checked(home(hash, table.len())).unwrap_or_default();
@@ -44,7 +57,7 @@ impl Part {
                 *free = entry;
             }
         }
-        Ok(Part { origin: Origin { bytes: Arc::clone(bytes), uses: Box::default() }, table })
+        Ok(Part { origin: Origin { bytes: Arc::clone(bytes), uses: Box::default() }, units: count, table })
     }
 
     /// Whether a unit is listed. `hash` is [`part::hash`] of it.
@@ -120,11 +133,71 @@ fn hexadecimal(high: Option<u8>, low: Option<u8>) -> Option<u8> {
     Some(digit(high?)? * 16 + digit(low?)?)
 }
 
-type Group = [Option<Arc<Part>>; GROUP];
+type SomeParts = [Option<Arc<Part>>; GROUP];
 
-/// The parts of one list that there are.
+/// Parts that lie side by side.
+#[derive(Clone, Debug, Default)]
+struct Group {
+    together: Together,
+    parts: Option<Arc<SomeParts>>,
+}
+
+/// All units of a group, for its look-ups.
+#[derive(Clone, Debug, Default)]
+enum Together {
+    /// A part was set since they were gathered.
+    #[default]
+    Outdated,
+    Set(UnitSet),
+    /// None, or too many to be put together again whenever one part changes.
+    Apart,
+}
+
+impl Group {
+    #[inline]
+    fn contains(&self, unit: &str, hash: u64) -> bool {
+        match &self.together {
+            Together::Set(set) => set.contains_hashed(unit, hash),
+            _ => self.part(PartNumber::of_hash(hash)).is_some_and(|part| part.contains(unit, hash)),
+        }
+    }
+
+    #[inline]
+    fn part(&self, number: PartNumber) -> Option<&Arc<Part>> {
+        self.parts.as_ref()?.get(usize::from(number.get()) % GROUP)?.as_ref()
+    }
+
+    fn set_part(&mut self, number: PartNumber, part: Option<Arc<Part>>) {
+        self.together = Together::Outdated;
+        let parts = Arc::make_mut(self.parts.get_or_insert_with(|| Arc::new([const { None }; GROUP])));
+        if let Some(known) = parts.get_mut(usize::from(number.get()) % GROUP) {
+            *known = part;
+        }
+        if parts.iter().all(Option::is_none) {
+            self.parts = None;
+        }
+    }
+
+    fn gather(&mut self) {
+        if !matches!(self.together, Together::Outdated) {
+            return;
+        }
+        let parts = self.parts.iter().flat_map(|parts| parts.iter()).flatten();
+        let units: usize = parts.clone().map(|part| part.units).sum();
+        let bytes: usize = parts.clone().map(|part| part.origin.bytes.len()).sum();
+        if !(1..=SET_UNITS_MAX).contains(&units) || bytes > SET_BYTES_MAX {
+            self.together = Together::Apart;
+            return;
+        }
+        let texts: Vec<Cow<'_, str>> = parts.flat_map(|part| part::units(&part.origin.bytes)).collect();
+        let set = UnitSet::of(texts.iter().map(AsRef::as_ref));
+        self.together = set.map_or(Together::Apart, Together::Set);
+    }
+}
+
+/// The parts of one list that there are. The groups lie in here, so that one step less is waited for.
 #[derive(Clone, Debug)]
-struct List([Option<Arc<Group>>; GROUPS]);
+struct List([Group; GROUPS]);
 
 /// The parts of a segment's lists.
 #[derive(Clone, Debug)]
@@ -135,50 +208,50 @@ pub(super) struct Parts {
 
 impl Default for Parts {
     fn default() -> Parts {
-        let empty = || List([const { None }; GROUPS]);
+        let empty = || List(std::array::from_fn(|_| Group::default()));
         Parts { include: empty(), exclude: empty() }
     }
 }
 
 impl Parts {
     #[inline]
-    fn list(&self, list: SegmentList) -> &List {
-        match list {
+    fn group(&self, list: SegmentList, number: PartNumber) -> Option<&Group> {
+        let List(groups) = match list {
             SegmentList::Include => &self.include,
             SegmentList::Exclude => &self.exclude,
-        }
+        };
+        groups.get(usize::from(number.get()) / GROUP)
     }
 
     /// Whether a unit is listed in a part.
     #[inline]
     pub(super) fn contains(&self, list: SegmentList, unit: &str) -> bool {
         let hash = part::hash(unit);
-        self.get(list, PartNumber::of_hash(hash)).is_some_and(|part| part.contains(unit, hash))
+        self.group(list, PartNumber::of_hash(hash)).is_some_and(|group| group.contains(unit, hash))
     }
 
     /// A part; `None` for one that is empty.
     #[inline]
     pub(super) fn get(&self, list: SegmentList, number: PartNumber) -> Option<&Arc<Part>> {
-        let number = usize::from(number.get());
-        let group = self.list(list).0.get(number / GROUP)?.as_ref()?;
-        group.get(number % GROUP)?.as_ref()
+        self.group(list, number)?.part(number)
     }
 
-    /// Puts a part in its place, or takes it away.
+    /// Puts a part in its place, or takes it away. When all are where they belong, [`Parts::gather`] is due.
     pub(super) fn set(&mut self, list: SegmentList, number: PartNumber, part: Option<Arc<Part>>) {
-        let place = usize::from(number.get());
         let List(groups) = match list {
             SegmentList::Include => &mut self.include,
             SegmentList::Exclude => &mut self.exclude,
         };
-        let Some(group) = groups.get_mut(place / GROUP) else { return };
-        let parts = Arc::make_mut(group.get_or_insert_with(|| Arc::new([const { None }; GROUP])));
-        if let Some(known) = parts.get_mut(place % GROUP) {
-            *known = part;
+        if let Some(group) = groups.get_mut(usize::from(number.get()) / GROUP) {
+            group.set_part(number, part);
         }
-        if parts.iter().all(Option::is_none) {
-            *group = None;
-        }
+    }
+
+    /// Makes what speeds up the look-ups, where parts were set.
+    pub(super) fn gather(&mut self) {
+        let List(include) = &mut self.include;
+        let List(exclude) = &mut self.exclude;
+        include.iter_mut().chain(exclude).for_each(Group::gather);
     }
 
     /// Which parts there are.
@@ -227,14 +300,18 @@ mod tests {
         let long = "x".repeat(1_024);
         let all: Vec<&str> = units.iter().copied().chain([long.as_str()]).collect();
         let parts = parts(&all);
-        for unit in &all {
-            assert!(parts.contains(SegmentList::Include, unit), "{unit:?}");
-            assert!(!parts.contains(SegmentList::Exclude, unit), "{unit:?}");
-        }
-        for other in
-            ["", "a", "a\\\"b", "a\nb", "a\\\\nb", "line\\nbreak", "\\t", "\\u0001", "u-10", "u-", "x"]
-        {
-            assert!(!parts.contains(SegmentList::Include, other), "{other:?}");
+        let mut gathered = parts.clone();
+        gathered.gather();
+        for parts in [&parts, &gathered] {
+            for unit in &all {
+                assert!(parts.contains(SegmentList::Include, unit), "{unit:?}");
+                assert!(!parts.contains(SegmentList::Exclude, unit), "{unit:?}");
+            }
+            for other in
+                ["", "a", "a\\\"b", "a\nb", "a\\\\nb", "line\\nbreak", "\\t", "\\u0001", "u-10", "u-", "x"]
+            {
+                assert!(!parts.contains(SegmentList::Include, other), "{other:?}");
+            }
         }
         assert_eq!(
             parts.numbers().count(),
@@ -259,6 +336,42 @@ mod tests {
         }
     }
 
+    /// One unit comes and goes in a list that is gathered: what was gathered before must not answer.
+    #[test]
+    fn a_group_that_was_gathered_follows_its_parts() {
+        let mut parts = parts(&["u-1", "u-2", "u-3"]);
+        parts.gather();
+        let number = PartNumber::of("u-2");
+        let before = parts.clone();
+        for step in 0..4 {
+            let is_listed = step % 2 == 1;
+            let bytes = part::write(is_listed.then_some("u-2"));
+            let part = bytes.map(|bytes| Arc::new(Part::read(number, &bytes).unwrap()));
+            parts.set(SegmentList::Include, number, part);
+            assert_eq!(parts.contains(SegmentList::Include, "u-2"), is_listed, "before it is gathered");
+            parts.gather();
+            assert_eq!(parts.contains(SegmentList::Include, "u-2"), is_listed, "after it is gathered");
+            assert!(
+                parts.contains(SegmentList::Include, "u-1") && before.contains(SegmentList::Include, "u-2")
+            );
+        }
+    }
+
+    #[test]
+    fn a_group_of_many_units_stays_apart() {
+        let all: Vec<String> = (0..200_000).map(|n| format!("{n}")).collect();
+        let group = |unit: &String| PartNumber::of(unit).get() / u16::try_from(GROUP).unwrap();
+        let first: Vec<&str> = all.iter().filter(|unit| group(unit) == 0).map(String::as_str).collect();
+        for (units, is_gathered) in [(SET_UNITS_MAX, true), (SET_UNITS_MAX + 1, false)] {
+            let mut parts = parts(&first[..units]);
+            parts.gather();
+            let together = &parts.include.0[0].together;
+            assert_eq!(matches!(together, Together::Set(_)), is_gathered, "{units}");
+            let is_listed = |unit: &&&str| parts.contains(SegmentList::Include, unit);
+            assert_eq!(first.iter().filter(is_listed).count(), units);
+        }
+    }
+
     #[test]
     fn a_changed_part_copies_one_group_and_an_empty_group_goes() {
         let first = parts(
@@ -273,11 +386,12 @@ mod tests {
         let number = PartNumber::of("17");
         second.set(SegmentList::Include, number, None);
         assert!(first.contains(SegmentList::Include, "17") && !second.contains(SegmentList::Include, "17"));
-        let pairs = first.include.0.iter().flatten().zip(second.include.0.iter().flatten());
+        let parts = |parts: &Parts| parts.include.0.each_ref().map(|group| group.parts.clone());
+        let pairs = parts(&first).into_iter().flatten().zip(parts(&second).into_iter().flatten());
         assert_eq!(pairs.filter(|(a, b)| !Arc::ptr_eq(a, b)).count(), 1);
         for (list, number) in first.numbers() {
             second.set(list, number, None);
         }
-        assert!(second.include.0.iter().all(Option::is_none));
+        assert!(second.include.0.iter().all(|group| group.parts.is_none()));
     }
 }

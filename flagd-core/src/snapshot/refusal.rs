@@ -19,7 +19,7 @@ use crate::state::State;
 
 use super::circle::knots;
 use super::compile::{Compiler, Definition, Killed};
-use super::slot::FlagSlot;
+use super::slot::{FlagSlot, SegmentSlot};
 use super::{Snapshot, Touched};
 
 /// A refused entry, kept until it is mended.
@@ -92,7 +92,11 @@ pub(super) fn derive(previous: &Snapshot, state: &State, touched: Touched<'_>) -
     hold_back_removals_of_what_is_used(&next, &mut candidates);
 
     let mut held = BTreeMap::new();
+    let mut lists = BTreeSet::new();
     for (id, candidate) in candidates {
+        if let Some(PartName { segment, .. }) = PartName::of(&id) {
+            lists.insert(segment);
+        }
         match candidate.refused {
             None => next.put_in_use(&id, candidate.definition()),
             Some(why) => {
@@ -108,6 +112,11 @@ pub(super) fn derive(previous: &Snapshot, state: &State, touched: Touched<'_>) -
         let is_refused = held.contains_key(id);
         if is_refused || next.flags.find(&id.key).is_some_and(FlagSlot::is_refused) {
             next.flags.change(&id.key, |slot| slot.set_refused(is_refused));
+        }
+    }
+    for segment in lists {
+        if next.segments.find(segment.as_str()).is_some_and(|slot| slot.parts.is_some()) {
+            next.segments.change(segment.as_str(), SegmentSlot::gather_parts);
         }
     }
     next.held = Arc::new(held);

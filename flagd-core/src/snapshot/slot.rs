@@ -43,6 +43,13 @@ impl SegmentSlot {
     pub(super) fn set_part(&mut self, list: SegmentList, number: PartNumber, part: Option<Arc<Part>>) {
         Arc::make_mut(self.parts.get_or_insert_default()).set(list, number, part);
     }
+
+    /// To be called when all parts of a change were set.
+    pub(super) fn gather_parts(&mut self) {
+        if let Some(parts) = &mut self.parts {
+            Arc::make_mut(parts).gather();
+        }
+    }
 }
 
 impl FlagSlot {
