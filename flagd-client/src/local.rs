@@ -1,13 +1,13 @@
 //! Definitions without a server: embedded, from a file, as a bootstrap.
 //!
-//! A file of definitions goes through the same plan that the server makes for `create`, so what is refused
+//! A file of definitions makes the entries that `create` makes in an empty environment, so what is refused
 //! there is refused here, in the same words. This file does not know who evaluates.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use flagd_core::edit::{Author, Edit, EditError, PutMode, plan};
+use flagd_core::edit::{EditError, first_writes};
 use flagd_core::entry::StoredEntry;
 use flagd_core::key::EnvironmentName;
 use flagd_core::limits::FILE_MAX_BYTES;
@@ -15,7 +15,6 @@ use flagd_core::problem::Problem;
 use flagd_core::revision::{Epoch, Revision};
 use flagd_core::snapshot::Snapshot as Compiled;
 use flagd_core::state::State;
-use flagd_core::time::Timestamp;
 
 use crate::client::Client;
 use crate::shared::{Shared, Undeclared};
@@ -67,16 +66,11 @@ pub(crate) fn state_of(
     environment: EnvironmentName,
     revision: Revision,
 ) -> Result<State, DefinitionError> {
-    let empty = State::empty(environment.clone(), Epoch::default());
-    let edit = Edit::Put { file: text.to_owned(), mode: PutMode::CreateOrReplace };
-    // Nothing of the author or the time ends up in a definition.
-    let author = Author { actor: String::new(), reason: None, now: Timestamp::default() };
-    let plan = plan(&empty, &edit, &author).map_err(|error| match error {
+    let writes = first_writes(text).map_err(|error| match error {
         EditError::Invalid(problems) => DefinitionError::Invalid(problems),
         other => DefinitionError::Unusable(other.to_string()),
     })?;
-    let entries = plan
-        .writes
+    let entries = writes
         .into_iter()
         .filter_map(|write| Some((write.id, StoredEntry { bytes: write.bytes?, revision })));
     Ok(State::from_entries(environment, Epoch::default(), revision, entries))

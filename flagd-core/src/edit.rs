@@ -15,6 +15,7 @@ mod consequence;
 mod difference;
 mod effect;
 mod finish;
+mod first;
 mod follow;
 mod history;
 mod kill;
@@ -38,6 +39,7 @@ mod tests;
 
 pub use crate::definition::SegmentList;
 pub use difference::{FieldDifference, PartDifference, difference};
+pub use first::first_writes;
 pub use history::{ChangedReference, Choice, RollbackError, Version, changed_since, choose_rollback};
 pub use types::{
     Author, Consequence, Direction, Edit, EditError, Effect, FieldDrift, Flow, Movement, Note, PlaceChoice,

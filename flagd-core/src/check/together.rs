@@ -5,12 +5,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::definition::{Condition, FlagDefinition, Layout, ParsedFile, Place, Serve, Split, Switch};
-use crate::key::VariantName;
+use crate::definition::{
+    Condition, FlagDefinition, Layout, ParsedFile, Place, SegmentDefinition, Serve, Split, Switch,
+};
+use crate::key::{FlagKey, SegmentKey, VariantName};
 use crate::problem::{Problem, nearest};
 
 use super::reach::{is_always, is_never};
-use super::{entry_path, warnings};
+use super::{Definitions, entry_path, warnings};
+
+impl Definitions for ParsedFile {
+    fn flag(&self, key: &FlagKey) -> Option<&FlagDefinition> {
+        self.flags.get(key)
+    }
+
+    fn segment(&self, key: &SegmentKey) -> Option<&SegmentDefinition> {
+        self.segments.get(key)
+    }
+
+    fn flag_keys(&self) -> Vec<&str> {
+        self.flags.keys().map(FlagKey::as_str).collect()
+    }
+
+    fn segment_keys(&self) -> Vec<&str> {
+        self.segments.keys().map(SegmentKey::as_str).collect()
+    }
+}
 
 /// All warnings for a whole file, with full paths: those of each flag ([`warnings`]), requirements that can never
 /// hold, and splits on an attribute that no context is likely to have.

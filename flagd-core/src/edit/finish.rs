@@ -83,12 +83,11 @@ fn untold() -> Note {
 
 fn check_limits(after: &View<'_>, writes: &[EntryWrite]) -> Result<(), EditError> {
     let mut problems = Problems::default();
-    let mut at_most = |path: &str, what: &str, count: usize, most: usize| {
-        if count > most {
-            problems.push(Problem::new(path, format!("{what} at most {most}; this makes {count}")));
+    let mut at_most = |path: &str, what: &str, count, most| {
+        if let Some(problem) = above(path, what, count, most) {
+            problems.push(problem);
         }
     };
-    at_most("", "one change touches", writes.len(), limits::CHANGE_ENTRIES_MAX);
     let added = |kind| writes.iter().any(|write| write.id.kind == kind && write.bytes.is_some());
     if added(EntryKind::FLAG) {
         let flags = after.count(EntryKind::FLAG) + after.count(EntryKind::TOMBSTONE);
@@ -97,6 +96,20 @@ fn check_limits(after: &View<'_>, writes: &[EntryWrite]) -> Result<(), EditError
     if added(EntryKind::SEGMENT) {
         let segments = after.count(EntryKind::SEGMENT);
         at_most("segments", "an environment has", segments, limits::SEGMENTS_MAX);
+    }
+    invalid_unless_empty(problems)?;
+    check_sizes(writes)
+}
+
+fn above(path: &str, what: &str, count: usize, most: usize) -> Option<Problem> {
+    (count > most).then(|| Problem::new(path, format!("{what} at most {most}; this makes {count}")))
+}
+
+/// The limits of a change and of each entry in it.
+pub(super) fn check_sizes(writes: &[EntryWrite]) -> Result<(), EditError> {
+    let mut problems = Problems::default();
+    if let Some(problem) = above("", "one change touches", writes.len(), limits::CHANGE_ENTRIES_MAX) {
+        problems.push(problem);
     }
     for write in writes {
         let bytes = write.bytes.as_ref().map_or(0, |bytes| bytes.len());

@@ -3,6 +3,7 @@
 mod apply;
 mod definitions;
 mod effects;
+mod first;
 mod follow;
 mod history;
 mod kill;
