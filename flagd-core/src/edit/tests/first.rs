@@ -42,13 +42,17 @@ fn what_is_right_is_written_and_what_is_wrong_is_refused_in_the_same_words() {
         assert_eq!(agree(file), Ok(writes));
     }
     let wrong = [
-        ("[", "line 1"),
+        ("[", "1:1: this is not JSON"),
         (r#"{"flags": {"a": {"rules": 1}}}"#, "rules"),
         (
             r#"{"flags": {"a": {"requires": [{"flag": "b", "serves": ["on"]}]}, "bb": {}}}"#,
             "there is no flag `b`",
         ),
-        (r#"{"flags": {"a": {"requires": [{"flag": "a", "serves": ["on"]}]}}}"#, "cycle"),
+        (r#"{"flags": {"a": {"requires": [{"flag": "a", "serves": ["on"]}]}}}"#, "cannot require itself"),
+        (
+            r#"{"flags": {"a": {"requires": [{"flag": "b", "serves": ["on"]}]}, "b": {"requires": [{"flag": "a", "serves": ["on"]}]}}}"#,
+            "this is a cycle",
+        ),
         (r#"{"segments": {"s": {"if": {"segment": "t"}}}}"#, "there is no segment `t`"),
     ];
     for (file, says) in wrong {
