@@ -24,6 +24,7 @@ use crate::store::StoreError;
 use crate::store::log::{Change, Log};
 
 pub(crate) mod advance;
+pub(crate) mod bell;
 mod delta_log;
 pub(crate) mod environment;
 mod follow;
@@ -190,6 +191,9 @@ impl Hub {
     /// Says `GoAway` to all subscribers and takes no new ones; everything else goes on.
     pub fn close_streams(&self) {
         self.closing.send_replace(true);
+        for environment in self.environments() {
+            environment.ring_for_closing();
+        }
     }
 
     /// Whether the server has begun to stop.

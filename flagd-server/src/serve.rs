@@ -11,14 +11,13 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use flagd_proto::admin::admin_server::AdminServer;
-use flagd_proto::framed::stream_server::StreamServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tonic::server::NamedService;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::api::{self, admin::AdminService, connection, http, stream::StreamService};
+use crate::api::{self, admin::AdminService, connection, http, stream, stream::StreamService};
 use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::control::Control;
@@ -110,7 +109,8 @@ impl Server {
             started: Instant::now(),
         };
         let router = http::routes(watched);
-        let router = api::with_service(router, StreamService::server(Arc::clone(&hub), Arc::clone(&metrics)));
+        let (path, follow) = StreamService::route(Arc::clone(&hub), Arc::clone(&metrics));
+        let router = router.route(&path, follow);
         let router = api::with_service(router, api::peer::service(Arc::clone(&hub), &cluster));
         let control = Control::in_cluster(Arc::clone(&hub), Arc::clone(&cluster), server_name.clone());
         let router = api::with_service(router, api::admin::service(control));
@@ -159,7 +159,7 @@ impl Server {
 /// The names under which health is told: the server as a whole, and each service.
 fn health_names() -> [&'static str; 3] {
     let admin = <AdminServer<AdminService> as NamedService>::NAME;
-    ["", <StreamServer<StreamService> as NamedService>::NAME, admin]
+    ["", stream::NAME, admin]
 }
 
 async fn set_health(health: &HealthReporter, status: ServingStatus) {

@@ -1,21 +1,17 @@
 //! A message that is encoded once and sent to many.
 //!
-//! A change goes to every subscriber as the same bytes. With tonic's usual codec each stream would encode it
-//! again; here the answer of the stream service is a [`Frame`], and the codec only copies its bytes into the
-//! HTTP/2 buffer.
+//! A change goes to every subscriber as the same bytes, with the five bytes that gRPC puts before a message already in
+//! front of them: the body of an answer is these frames and nothing else, so that no stream encodes, copies or
+//! keeps room for them. Compression is not offered. See
+//! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>, "Length-Prefixed-Message".
 
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
-use tonic::Status;
-use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
-use crate::stream::{ClientMessage, ServerMessage};
+use crate::stream::ServerMessage;
 
-/// The buffer that each stream keeps for encoding, in bytes; tonic's default of 8 KiB is the largest part of an
-/// idle stream's memory.
-const ENCODE_BUFFER_BYTES: usize = 640;
-/// When a stream hands its buffer on, in bytes.
-const YIELD_THRESHOLD_BYTES: usize = 32 * 1024;
+/// What stands before a message: whether it is compressed (1 byte), and its length (4 bytes, big-endian).
+pub const PREFIX_BYTES: usize = 5;
 
 /// An encoded [`ServerMessage`], shared by all streams that send it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,78 +21,56 @@ impl Frame {
     /// Encodes a message, once.
     #[must_use]
     pub fn encode(message: &ServerMessage) -> Frame {
-        Frame(message.encode_to_vec().into())
+        let length = message.encoded_len();
+        let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + length);
+        bytes.put_u8(0);
+        // Messages stay far below 4 GiB: their parts have a limit.
+        bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+        bytes.extend_from_slice(&message.encode_to_vec());
+        Frame(bytes.freeze())
     }
 
-    /// The encoded bytes.
+    /// The encoded message.
     #[must_use]
-    pub fn bytes(&self) -> &Bytes {
-        &self.0
+    pub fn message(&self) -> Bytes {
+        self.0.slice(PREFIX_BYTES..)
     }
 
-    /// How many bytes it is.
+    /// What is written to a stream: the prefix and the message.
+    #[must_use]
+    pub fn into_data(self) -> Bytes {
+        self.0
+    }
+
+    /// How many bytes the message is.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.len() - PREFIX_BYTES
     }
 
-    /// Whether it is empty (an empty message).
+    /// Whether the message is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.len() == 0
     }
 }
 
-impl From<&ServerMessage> for Frame {
-    fn from(message: &ServerMessage) -> Frame {
-        Frame::encode(message)
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::{GoAway, server_message};
 
-/// Takes client messages apart and copies frames out.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FrameCodec;
-
-impl Codec for FrameCodec {
-    type Encode = Frame;
-    type Decode = ClientMessage;
-    type Encoder = FrameCodec;
-    type Decoder = FrameCodec;
-
-    fn encoder(&mut self) -> FrameCodec {
-        FrameCodec
-    }
-
-    fn decoder(&mut self) -> FrameCodec {
-        FrameCodec
-    }
-}
-
-impl Encoder for FrameCodec {
-    type Item = Frame;
-    type Error = Status;
-
-    fn encode(&mut self, frame: Frame, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put_slice(&frame.0);
-        Ok(())
-    }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(ENCODE_BUFFER_BYTES, YIELD_THRESHOLD_BYTES)
-    }
-}
-
-impl Decoder for FrameCodec {
-    type Item = ClientMessage;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<ClientMessage>, Status> {
-        ClientMessage::decode(buffer).map(Some).map_err(|error| {
-            Status::invalid_argument(format!("the message is no flagd.stream.v1.ClientMessage: {error}"))
-        })
-    }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        BufferSettings::new(ENCODE_BUFFER_BYTES, YIELD_THRESHOLD_BYTES)
+    #[test]
+    fn a_frame_is_the_message_behind_its_length() {
+        let why = "x".repeat(300);
+        let message = server_message::Message::GoAway(GoAway { retry_after_ms: 7, why });
+        let message = ServerMessage { message: Some(message) };
+        let frame = Frame::encode(&message);
+        assert_eq!((frame.len(), frame.is_empty()), (message.encoded_len(), false));
+        assert_eq!(ServerMessage::decode(frame.message()), Ok(message));
+        let data = frame.clone().into_data();
+        assert_eq!(data.first_chunk(), Some(&[0, 0, 0, 1, 0x35]));
+        assert_eq!(&data[PREFIX_BYTES..], &frame.message()[..]);
+        assert!(Frame::encode(&ServerMessage::default()).is_empty());
     }
 }

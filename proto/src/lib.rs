@@ -1,8 +1,8 @@
 //! The wire of flagd: generated messages and services, and the one place that converts to core types.
 //!
 //! Envelopes only: definitions travel as the JSON bytes that the store keeps, so there is no second schema here.
-//! Servers get `framed`, a stream service whose answers are encoded already; clients get tonic's generated
-//! clients without a transport of their own.
+//! Servers send `frame`s, which are encoded once for all; clients get tonic's generated clients without a transport of
+//! their own.
 
 pub mod convert;
 #[cfg(feature = "server")]
@@ -38,11 +38,6 @@ pub mod flagd {
             /// `flagd.stream.v1`
             v1, "flagd.stream.v1.rs"
         );
-        #[cfg(feature = "server")]
-        generated!(
-            /// `flagd.stream.v1` with answers that are encoded already.
-            framed, "flagd.stream.v1.Stream.rs"
-        );
     }
     /// What operators ask.
     pub mod admin {
@@ -70,8 +65,6 @@ pub mod flagd {
 pub use flagd::admin::v1 as admin;
 pub use flagd::peer::v1 as peer;
 pub use flagd::store::v1 as store;
-#[cfg(feature = "server")]
-pub use flagd::stream::framed;
 pub use flagd::stream::v1 as stream;
 
 pub use bytes::Bytes;

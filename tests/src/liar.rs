@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex};
 use flagd_core::revision::{Digest, Position};
 use flagd_core::state::{Delta, State};
 use flagd_proto::convert::{delta_to_wire, position_to_wire, stored_to_wire};
-use flagd_proto::frame::Frame;
-use flagd_proto::framed::stream_server::{Stream, StreamServer};
+use flagd_proto::stream::stream_server::{Stream, StreamServer};
 use flagd_proto::stream::{ClientMessage, FullPart, ServerMessage, client_message, server_message};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,14 +22,14 @@ pub struct Liar {
 /// What is said on one stream.
 #[derive(Debug)]
 pub struct Conversation {
-    send: mpsc::Sender<Result<Frame, Status>>,
+    send: mpsc::Sender<Result<ServerMessage, Status>>,
     receive: Streaming<ClientMessage>,
 }
 
 #[derive(Debug)]
 struct Service(Arc<Mutex<mpsc::Sender<Conversation>>>);
 
-type Answers = Pin<Box<dyn tokio_stream::Stream<Item = Result<Frame, Status>> + Send>>;
+type Answers = Pin<Box<dyn tokio_stream::Stream<Item = Result<ServerMessage, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl Stream for Service {
@@ -91,8 +90,7 @@ impl Conversation {
 
     /// Says something.
     pub async fn says(&self, message: server_message::Message) {
-        let frame = Frame::encode(&ServerMessage { message: Some(message) });
-        self.send.send(Ok(frame)).await.expect("the client listens");
+        self.send.send(Ok(ServerMessage { message: Some(message) })).await.expect("the client listens");
     }
 
     /// Sends the whole state, with a digest that may be a lie.

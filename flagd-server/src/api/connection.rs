@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -29,8 +29,30 @@ use gather::Gather;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// From where a request came; an extension of every request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// The other end of the connection.
+    pub(crate) address: SocketAddr,
+    streams: Arc<AtomicUsize>,
+}
+
+impl Peer {
+    /// Tells the connection that it carries one more stream that is written to again and again.
+    pub(crate) fn open_stream(&self) -> OpenStream {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        OpenStream(Arc::clone(&self.streams))
+    }
+}
+
+/// A stream that its connection knows of.
+#[derive(Debug)]
+pub(crate) struct OpenStream(Arc<AtomicUsize>);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// The two protocols with all their limits.
 fn protocols() -> Builder<TokioExecutor> {
@@ -115,17 +137,18 @@ async fn serve(
         return;
     }
     let asked = Arc::new(AtomicBool::new(false));
+    let streams = Arc::new(AtomicUsize::new(0));
     let service = hyper::service::service_fn({
-        let asked = Arc::clone(&asked);
+        let (asked, streams) = (Arc::clone(&asked), Arc::clone(&streams));
         move |mut request: hyper::Request<Incoming>| {
             asked.store(true, Ordering::Relaxed);
-            request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(Peer { address: peer, streams: Arc::clone(&streams) });
             let mut router = router.clone();
             async move { router.call(request).await }
         }
     });
     let mut connection =
-        std::pin::pin!(protocols.serve_connection(TokioIo::new(Gather::new(stream)), service));
+        std::pin::pin!(protocols.serve_connection(TokioIo::new(Gather::new(stream, streams)), service));
     let mut handshake = std::pin::pin!(tokio::time::sleep(limits::HANDSHAKE_TIMEOUT));
     let (mut is_new, mut is_closing) = (true, false);
     loop {

@@ -15,6 +15,7 @@ use flagd_proto::frame::Frame;
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 
 use super::advance::Shown;
+use super::bell::{Bell, Listener};
 use super::delta_log::{DeltaLog, Record};
 use super::merge::{Merged, Sighting};
 use super::roster::{Admission, Introduction, News, Roster, Seat};
@@ -47,7 +48,9 @@ pub struct Environment {
     roster_change: ChangeBell,
     pub(crate) save_soon: Notify,
     pub(crate) saves: Saves,
-    stale: watch::Sender<bool>,
+    is_stale: AtomicBool,
+    /// Rings for the streams: a newer view is shown, it became stale or fresh, the server stops.
+    bell: Arc<Bell>,
     /// Other servers show the same environment.
     pub(crate) shared: AtomicBool,
     alarms: Mutex<VecDeque<String>>,
@@ -171,7 +174,8 @@ impl Environment {
             roster_change: ChangeBell { count: AtomicU64::new(1), ..ChangeBell::default() },
             save_soon: Notify::new(),
             saves: Saves::default(),
-            stale: watch::Sender::new(false),
+            is_stale: AtomicBool::new(false),
+            bell: Arc::default(),
             shared: AtomicBool::new(false),
             alarms: Mutex::default(),
             metrics: EnvironmentMetrics::default(),
@@ -291,9 +295,19 @@ impl Environment {
         Arc::clone(&self.shown.borrow())
     }
 
-    /// Rings when a newer view is shown.
-    pub(crate) fn news(&self) -> watch::Receiver<Arc<Shown>> {
-        self.shown.subscribe()
+    /// Hears when a newer view is shown, when it becomes stale or fresh, and when the server stops.
+    pub(crate) fn listen(&self) -> Listener {
+        Listener::to(&self.bell)
+    }
+
+    /// To be called when the server begins to stop.
+    pub(crate) fn ring_for_closing(&self) {
+        self.bell.ring();
+    }
+
+    /// Whether the server has begun to stop.
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
     }
 
     /// A look at the encoded changes.
@@ -311,15 +325,17 @@ impl Environment {
         self.confirmed_ms.store(asked_ms, Ordering::Relaxed);
     }
 
-    /// Rings when the view becomes stale, and when it is fresh again.
-    pub(crate) fn staleness(&self) -> watch::Receiver<bool> {
-        self.stale.subscribe()
+    /// Whether the view is so old that clients should know.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.is_stale.load(Ordering::SeqCst)
     }
 
     /// Compares the view's age with what is still fresh.
     pub(crate) fn note_age(&self) {
         let is_stale = self.view_age_ms() > limits::VIEW_AGE_MAX_MS;
-        self.stale.send_if_modified(|was| std::mem::replace(was, is_stale) != is_stale);
+        if self.is_stale.swap(is_stale, Ordering::SeqCst) != is_stale {
+            self.bell.ring();
+        }
     }
 
     /// Shows what changes made of the view. The records are in the log before anybody is woken.
@@ -331,6 +347,7 @@ impl Environment {
             }
         }
         self.shown.send_replace(Arc::new(shown));
+        self.bell.ring();
         for change in changes {
             // Nobody may be watching.
             let _ = self.announcements.send(Announced { change: Arc::clone(change) });
@@ -342,6 +359,7 @@ impl Environment {
     pub(crate) fn show_jump(&self, shown: Shown) {
         self.deltas.write().unwrap_or_else(PoisonError::into_inner).reset(shown.position());
         self.shown.send_replace(Arc::new(shown));
+        self.bell.ring();
         self.roster_change.ring();
     }
 

@@ -123,7 +123,7 @@ mod tests {
             .iter()
             .map(|frame| {
                 assert!(frame.len() <= limits::SERVER_MESSAGE_MAX_BYTES, "{} bytes", frame.len());
-                ServerMessage::decode(frame.bytes().clone()).unwrap().message.unwrap()
+                ServerMessage::decode(frame.message()).unwrap().message.unwrap()
             })
             .collect()
     }

@@ -85,6 +85,11 @@ impl Subscriber {
         self.outbox.push_back(Batch { frames, next: 0, then, _sending: sending });
     }
 
+    /// Whether something is about to be written.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
     /// The next frame to write.
     pub(crate) fn pop(&mut self) -> Option<Frame> {
         loop {

@@ -365,7 +365,7 @@ async fn who_makes_no_sense_is_refused_in_words() {
         (
             stream::Hello { app: "x".repeat(limits::CLIENT_MESSAGE_MAX_BYTES), ..hello(1) },
             stream::RefusedWhy::BadHello,
-            "decoded message length too large",
+            "at most",
         ),
     ];
     for (said, why, part) in rows {

@@ -4,10 +4,12 @@
 //! each frame by itself; that call is most of what a message costs. Two small things gather them: the first write
 //! after a flush waits for one turn of the scheduler, in which the other streams put their frames into the same
 //! buffer, and vectored writes are not offered, so that small frames are copied into one buffer. Nothing is delayed by
-//! time, and nothing is kept here.
+//! time, and nothing is kept here. A connection that carries one stream has nothing to gather and is spared the turn.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,14 +18,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[derive(Debug)]
 pub(super) struct Gather<S> {
     socket: S,
+    /// How many streams are written to.
+    streams: Arc<AtomicUsize>,
     /// The next write is the first one since the last flush.
     flushed: bool,
 }
 
 impl<S> Gather<S> {
     /// Gathers the writes to a socket.
-    pub(super) fn new(socket: S) -> Gather<S> {
-        Gather { socket, flushed: true }
+    pub(super) fn new(socket: S, streams: Arc<AtomicUsize>) -> Gather<S> {
+        Gather { socket, streams, flushed: true }
     }
 }
 
@@ -43,7 +47,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gather<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if std::mem::take(&mut self.flushed) {
+        if std::mem::take(&mut self.flushed) && self.streams.load(Ordering::Relaxed) > 1 {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -69,7 +73,7 @@ mod tests {
     #[tokio::test]
     async fn what_goes_in_comes_out_in_order() {
         let (near, mut far) = tokio::io::duplex(16);
-        let mut near = Gather::new(near);
+        let mut near = Gather::new(near, Arc::new(AtomicUsize::new(2)));
         let writing = tokio::spawn(async move {
             for part in ["the first part, ", "the second, ", "the last"] {
                 near.write_all(part.as_bytes()).await.unwrap();
@@ -86,7 +90,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_write_after_a_flush_waits_for_one_turn() {
         let (near, _far) = tokio::io::duplex(1_024);
-        let mut near = Gather::new(near);
+        let mut near = Gather::new(near, Arc::new(AtomicUsize::new(2)));
         for round in 0..2 {
             let mut polls = Vec::new();
             for _ in 0..3 {
@@ -99,5 +103,8 @@ mod tests {
             near.flush().await.unwrap();
         }
         assert!(!near.is_write_vectored());
+        near.streams.store(1, Ordering::Relaxed);
+        let write = std::future::poll_fn(|c| Poll::Ready(Pin::new(&mut near).poll_write(c, b"x").is_ready()));
+        assert!(write.await, "one stream alone waits for nobody");
     }
 }

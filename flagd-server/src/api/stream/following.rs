@@ -1,0 +1,279 @@
+//! A stream after the Hello: what is written to it, and what its client says.
+//!
+//! Polled, never awaited: thousands of these are woken for each change, and one that makes a future for each thing it
+//! may wait for spends more on that than on the frame it writes.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use flagd_proto::frame::Frame;
+use flagd_proto::stream::{ClientMessage, client_message::Message};
+use futures_util::FutureExt as _;
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+use tonic::Status;
+
+use super::inbound::Inbound;
+use super::{Farewell, go_away, hello, is_the_clients_fault};
+use crate::hub::bell::Listener;
+use crate::hub::environment::Full;
+use crate::hub::roster::{Admission, Introduction, Seat};
+use crate::hub::standing::Report;
+use crate::hub::subscriber::{Pulled, Subscriber};
+use crate::hub::{Environment, frames};
+use crate::limits;
+
+/// A stuck receiver keeps others from their full states no longer than this.
+const FULL_SEND_MAX: Duration = Duration::from_secs(15);
+/// After so many frames without a look at what the client says it is listened to.
+const FRAMES_PER_LOOK: u32 = 32;
+
+/// A full state; the sender is dropped when its last part was taken.
+type Granted = (Full, oneshot::Sender<()>);
+
+/// A client's place in the roster; giving it up in any way but `Bye` leaves the client as lost.
+pub(super) struct Place {
+    environment: Arc<Environment>,
+    seat: Seat,
+}
+
+impl Place {
+    /// The place of a client that says hello, a signal that ends when it is taken over, and the save of the roster that
+    /// will hold a client that was never seen.
+    pub(super) fn take(
+        environment: &Arc<Environment>,
+        hello: Introduction,
+    ) -> Result<(Place, oneshot::Receiver<()>, Option<u64>), Farewell> {
+        let (instance, name) = (hello.known.instance, hello.known.name.clone());
+        let (admission, save) = environment.connect(hello);
+        match admission {
+            Admission::Admitted { seat, replaced, first_seen } => {
+                tracing::debug!(environment = %environment.name(), %instance, name, first_seen, "a client connected");
+                environment.metrics().streams_open.enter();
+                Ok((Place { environment: Arc::clone(environment), seat }, replaced, save))
+            }
+            Admission::Stale => Err(Farewell::Fail(Status::aborted(
+                "a newer stream of this instance is open; this one is closed",
+            ))),
+            Admission::Crowded => Err(go_away("this environment has as many clients as it takes")),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // After a Bye the seat is empty and nothing happens.
+        self.environment.leave(self.seat);
+        self.environment.metrics().streams_open.leave();
+    }
+}
+
+/// After the Hello.
+pub(super) struct Following {
+    place: Place,
+    replaced: oneshot::Receiver<()>,
+    inbound: Inbound,
+    listener: Listener,
+    pub(super) subscriber: Subscriber,
+    full: Option<oneshot::Receiver<Granted>>,
+    told_stale: bool,
+    /// The log may hold something that was not pulled yet.
+    may_have_news: bool,
+    heartbeat: Pin<Box<Sleep>>,
+    last_frame: tokio::time::Instant,
+    frames_since_look: u32,
+}
+
+impl Following {
+    pub(super) fn new(place: Place, replaced: oneshot::Receiver<()>, inbound: Inbound) -> Following {
+        Following {
+            listener: place.environment.listen(),
+            place,
+            replaced,
+            inbound,
+            subscriber: Subscriber::default(),
+            full: None,
+            told_stale: false,
+            may_have_news: true,
+            heartbeat: Box::pin(tokio::time::sleep(limits::HEARTBEAT_INTERVAL)),
+            last_frame: tokio::time::Instant::now(),
+            frames_since_look: 0,
+        }
+    }
+
+    /// The next frame to write, or how the stream ends.
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, Farewell>> {
+        loop {
+            // Who always has something to write is listened to now and then all the same.
+            if self.frames_since_look < FRAMES_PER_LOOK
+                && let Some(frame) = self.subscriber.pop()
+            {
+                self.last_frame = tokio::time::Instant::now();
+                self.frames_since_look += 1;
+                return Poll::Ready(Ok(frame));
+            }
+            self.frames_since_look = 0;
+            let has_rung = self.listener.has_rung(context.waker());
+            self.may_have_news |= has_rung;
+            if has_rung && self.place.environment.is_closing() {
+                return Poll::Ready(Err(go_away("this server stops")));
+            }
+            if self.replaced.poll_unpin(context).is_ready() {
+                let status = Status::aborted("a newer stream of this instance took over");
+                return Poll::Ready(Err(Farewell::Fail(status)));
+            }
+            while let Poll::Ready(message) = self.inbound.poll_message(context) {
+                self.take(message)?;
+            }
+            if self.subscriber.has_more() {
+                continue;
+            }
+            if let Some(full) = &mut self.full {
+                if let Poll::Ready(granted) = full.poll_unpin(context) {
+                    self.granted(granted.ok());
+                    continue;
+                }
+            } else if self.may_have_news && self.pull() {
+                continue;
+            }
+            if let Some(beat) = self.beat_if_due(has_rung, context) {
+                return Poll::Ready(Ok(beat));
+            }
+            return Poll::Pending;
+        }
+    }
+
+    /// Takes the next change out of the log, or finds that it is too far behind. Whether there is something to do now.
+    fn pull(&mut self) -> bool {
+        match self.place.environment.deltas(|log| self.subscriber.pull(log)) {
+            Pulled::Change => {
+                self.place.environment.metrics().deltas_sent.count();
+                true
+            }
+            Pulled::FellOut => {
+                self.ask_full(Duration::ZERO);
+                true
+            }
+            Pulled::Nothing => {
+                self.may_have_news = false;
+                false
+            }
+        }
+    }
+
+    fn granted(&mut self, granted: Option<Granted>) {
+        self.full = None;
+        if let Some((full, sending)) = granted {
+            self.place.environment.metrics().fulls_sent.count();
+            self.subscriber.queue_full(full, sending);
+        } else {
+            // Whoever prepared it has failed; that is no reason to end the stream.
+            let delay = self.subscriber.full_delay();
+            self.ask_full(delay);
+        }
+    }
+
+    /// A heartbeat, when nothing was written for a while, or when the view has become stale or fresh just now.
+    fn beat_if_due(&mut self, has_rung: bool, context: &mut Context<'_>) -> Option<Frame> {
+        if has_rung {
+            let is_stale = self.place.environment.is_stale();
+            if std::mem::replace(&mut self.told_stale, is_stale) != is_stale {
+                return Some(self.beat(tokio::time::Instant::now()));
+            }
+        }
+        while self.heartbeat.as_mut().poll(context).is_ready() {
+            let due = self.last_frame + limits::HEARTBEAT_INTERVAL;
+            let now = tokio::time::Instant::now();
+            if due <= now {
+                return Some(self.beat(now));
+            }
+            self.heartbeat.as_mut().reset(due);
+        }
+        None
+    }
+
+    fn beat(&mut self, now: tokio::time::Instant) -> Frame {
+        self.last_frame = now;
+        self.heartbeat.as_mut().reset(now + limits::HEARTBEAT_INTERVAL);
+        frames::heartbeat(self.subscriber.at(), self.place.environment.view_age_ms())
+    }
+
+    fn take(&mut self, message: Result<Option<ClientMessage>, Status>) -> Result<(), Farewell> {
+        let environment = &self.place.environment;
+        let message = match message {
+            Ok(Some(message)) => message.message,
+            Ok(None) => return Err(Farewell::Silent),
+            Err(status) if is_the_clients_fault(&status) => return Err(Farewell::Fail(status)),
+            Err(status) => {
+                tracing::debug!(environment = %environment.name(), %status, "a stream broke");
+                return Err(Farewell::Silent);
+            }
+        };
+        match message {
+            Some(Message::Ack(ack)) => {
+                let report = report_of(ack.state.as_ref())?;
+                if let Some(took) = self.subscriber.acknowledged(report.position, Instant::now()) {
+                    environment.metrics().acknowledged.observe(took);
+                }
+                environment.metrics().acks.count();
+                environment.report(self.place.seat, report);
+                Ok(())
+            }
+            Some(Message::NeedFull(need)) => {
+                environment.metrics().need_full.of(&need.why).count();
+                let why: String = need.why.chars().take(64).collect();
+                tracing::info!(environment = %environment.name(), why, "a client asks for the full state");
+                if need.state.is_some() {
+                    environment.report(self.place.seat, report_of(need.state.as_ref())?);
+                }
+                let delay = self.subscriber.full_delay();
+                self.ask_full(delay);
+                Ok(())
+            }
+            Some(Message::Bye(_)) => {
+                environment.bye(self.place.seat);
+                Err(Farewell::Silent)
+            }
+            Some(Message::Hello(_)) => Err(Farewell::Fail(Status::invalid_argument("Hello is said once"))),
+            // A message of a later version that this one does not know.
+            None => Ok(()),
+        }
+    }
+
+    /// Asks for the newest state and the right to send it, unless that was done already. A task prepares both: this
+    /// stream may not be looked at for long, and must not keep others from theirs meanwhile.
+    pub(super) fn ask_full(&mut self, delay: Duration) {
+        if self.full.is_some() {
+            return;
+        }
+        let (give, full) = oneshot::channel();
+        self.full = Some(full);
+        tokio::spawn(grant_full(Arc::clone(&self.place.environment), delay, give));
+    }
+}
+
+/// Waits for its turn, gives the newest state, and keeps the turn until it is sent, given up, or stuck.
+async fn grant_full(environment: Arc<Environment>, delay: Duration, mut give: oneshot::Sender<Granted>) {
+    let prepare = async {
+        tokio::time::sleep(delay).await;
+        // The semaphore is never closed.
+        let permit = environment.full_sends().acquire_owned().await.ok()?;
+        Some((environment.full().await, permit))
+    };
+    let prepared = tokio::select! {
+        () = give.closed() => return,
+        prepared = prepare => prepared,
+    };
+    let Some((full, permit)) = prepared else { return };
+    let (sending, sent) = oneshot::channel();
+    if give.send((full, sending)).is_ok() {
+        let _ = tokio::time::timeout(FULL_SEND_MAX, sent).await;
+    }
+    drop(permit);
+}
+
+fn report_of(state: Option<&flagd_proto::stream::ClientState>) -> Result<Report, Farewell> {
+    hello::report(state).map_err(|why| Farewell::Fail(Status::invalid_argument(why)))
+}

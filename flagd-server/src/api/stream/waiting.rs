@@ -1,0 +1,104 @@
+//! A stream up to the first answer: the Hello, whether it is admitted, and what the client needs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flagd_core::problem::nearest;
+use flagd_proto::stream::{Hello, RefusedWhy, client_message::Message};
+
+use super::following::{Following, Place};
+use super::inbound::Inbound;
+use super::{Farewell, StreamService, go_away, go_away_for, hello, is_the_clients_fault};
+use crate::hub::resume::{Greeting, greet};
+use crate::hub::{Environment, frames};
+use crate::limits;
+use crate::store::StoreError;
+
+/// Before the Hello.
+pub(super) struct Waiting {
+    service: StreamService,
+    address: String,
+}
+
+impl Waiting {
+    pub(super) fn new(service: StreamService, address: String) -> Waiting {
+        Waiting { service, address }
+    }
+
+    /// Hears the Hello, and what follows from it.
+    pub(super) async fn greet(mut self, mut inbound: Inbound) -> Result<Following, Farewell> {
+        let hub = Arc::clone(&self.service.hub);
+        let first = tokio::select! {
+            biased;
+            () = hub.closing() => return Err(go_away("this server stops")),
+            first = tokio::time::timeout(limits::HELLO_TIMEOUT, inbound.message()) => first,
+        };
+        let message = match first {
+            Ok(Ok(Some(message))) => message.message,
+            Ok(Err(status)) if is_the_clients_fault(&status) => {
+                return Err(self.refuse(RefusedWhy::BadHello, status.message().to_owned()));
+            }
+            Ok(Ok(None) | Err(_)) => return Err(Farewell::Silent),
+            Err(_) => {
+                let why = format!("no Hello came within {} s", limits::HELLO_TIMEOUT.as_secs());
+                return Err(self.refuse(RefusedWhy::BadHello, why));
+            }
+        };
+        let Some(Message::Hello(hello)) = message else {
+            return Err(self.refuse(RefusedWhy::BadHello, "the first message must be Hello".to_owned()));
+        };
+        if let Err(wait) = self.service.gate.admit(Instant::now()) {
+            self.service.metrics.hellos_put_off.count();
+            return Err(go_away_for(wait, "too many clients come at once"));
+        }
+        let environment = self.environment(&hello).await?;
+        let introduction = hello::introduction(&hello, std::mem::take(&mut self.address))
+            .map_err(|why| self.refuse(RefusedWhy::BadHello, why))?;
+        let report = introduction.report.clone();
+        let (place, replaced, save) = Place::take(&environment, introduction)?;
+        if let Some(save) = save {
+            environment.remembered(save).await;
+        }
+        let mut following = Following::new(place, replaced, inbound);
+        match greet(&environment, &report).await {
+            Greeting::UpToDate(position) => following.subscriber.queue_up_to_date(position),
+            Greeting::CatchUp { changes, until } => {
+                environment.metrics().catch_ups_sent.count();
+                following.subscriber.queue_catch_up(changes, until);
+            }
+            Greeting::Full => following.ask_full(Duration::ZERO),
+            Greeting::GoAway(why) => return Err(go_away(why)),
+        }
+        Ok(following)
+    }
+
+    async fn environment(&self, hello: &Hello) -> Result<Arc<Environment>, Farewell> {
+        let unknown = || self.refuse(RefusedWhy::UnknownEnvironment, self.unknown(&hello.environment));
+        let Ok(name) = hello.environment.parse() else { return Err(unknown()) };
+        match self.service.hub.environment(&name).await {
+            Ok(environment) => Ok(environment),
+            // Nothing is known of any environment, so nothing is said about this one.
+            Err(StoreError::NoEnvironment(_)) if self.service.hub.vacancy().is_some() => {
+                Err(go_away("the store has lost its environments"))
+            }
+            Err(StoreError::NoEnvironment(_)) => Err(unknown()),
+            Err(error) => {
+                tracing::warn!(environment = %name, %error, "an environment could not be opened");
+                Err(go_away("the store does not answer"))
+            }
+        }
+    }
+
+    fn unknown(&self, wanted: &str) -> String {
+        let environments = self.service.hub.environments();
+        let names: Vec<&str> = environments.iter().map(|environment| environment.name().as_str()).collect();
+        hello::unknown_environment(wanted, &names, nearest(wanted, names.iter().copied()))
+    }
+
+    fn refuse(&self, why: RefusedWhy, message: String) -> Farewell {
+        self.service.metrics.hellos_refused.count();
+        tracing::info!(address = %self.address, why = why.as_str_name(), %message, "a client was refused");
+        Farewell::Say(frames::refused(why, message))
+    }
+}
+
