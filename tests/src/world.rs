@@ -23,6 +23,8 @@ pub struct World {
     server: Option<Child>,
     /// Another store than the file in the folder.
     elsewhere: Option<String>,
+    /// Further options of the server.
+    options: Vec<String>,
 }
 
 impl World {
@@ -40,11 +42,19 @@ impl World {
         world
     }
 
+    /// The same, with further options of the server.
+    pub async fn start_with(options: &[&str]) -> World {
+        let options = options.iter().map(ToString::to_string).collect();
+        let mut world = World { options, ..World::stopped() };
+        world.start_server().await;
+        world
+    }
+
     /// A world whose server was never started.
     #[must_use]
     pub fn stopped() -> World {
         let folder = tempfile::Builder::new().prefix("flagd-story-").tempdir().expect("a temporary folder");
-        World { folder, port: free_port(), server: None, elsewhere: None }
+        World { folder, port: free_port(), server: None, elsewhere: None, options: Vec::new() }
     }
 
     /// A world with one flag: boolean, on for everybody.
@@ -91,6 +101,7 @@ impl World {
         let server = Command::new(binaries().join("flagd"))
             .args(["--listen", &format!("127.0.0.1:{}", self.port), "--store"])
             .arg(self.elsewhere.as_ref().map_or_else(|| self.store().into_os_string(), Into::into))
+            .args(&self.options)
             .env_remove("FLAGD_STORE")
             .env_remove("FLAGD_LISTEN")
             .stdin(Stdio::null())

@@ -176,7 +176,10 @@ impl Waiting {
         }
         let mut following = Following::new(place, replaced, self.inbound);
         match greet(&environment, &report).await {
-            Greeting::UpToDate(position) => following.subscriber.queue_up_to_date(position),
+            Greeting::UpToDate(position) => {
+                environment.metrics().up_to_dates_sent.count();
+                following.subscriber.queue_up_to_date(position);
+            }
             Greeting::CatchUp { changes, until } => {
                 environment.metrics().catch_ups_sent.count();
                 following.subscriber.queue_catch_up(changes, until);
