@@ -138,10 +138,23 @@ impl World {
 
     /// A counter or gauge of the environment `default`.
     pub async fn metric(&self, name: &str) -> u64 {
+        self.metric_of("default", name).await
+    }
+
+    /// A counter or gauge of an environment.
+    pub async fn metric_of(&self, environment: &str, name: &str) -> u64 {
+        self.sample(&format!("{name}{{environment=\"{environment}\"}} ")).await
+    }
+
+    /// A counter or gauge of the server as a whole.
+    pub async fn server_metric(&self, name: &str) -> u64 {
+        self.sample(&format!("{name} ")).await
+    }
+
+    async fn sample(&self, sample: &str) -> u64 {
         let page = self.http("/metrics").await;
-        let sample = format!("{name}{{environment=\"default\"}} ");
-        let line = page.lines().find_map(|line| line.strip_prefix(&sample));
-        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no metric {name} in\n{page}"))
+        let line = page.lines().find_map(|line| line.strip_prefix(sample));
+        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no metric {sample}in\n{page}"))
     }
 
     /// `kill -9`.
@@ -308,6 +321,13 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "this did not happen within {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Definitions of about 300 KB: one segment with a long list.
+#[must_use]
+pub fn big_list(number: usize) -> String {
+    let units: Vec<String> = (0..15_000).map(|unit| format!(r#""unit-{number}-{unit:08}""#)).collect();
+    format!(r#"{{"segments": {{"big-{number}": {{"include": [{}]}}}}}}"#, units.join(","))
 }
 
 /// A context of this targeting key.

@@ -1,12 +1,11 @@
 //! Promise 8: no stampede, and a slow client slows nobody.
 
-use std::fmt::Write as _;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use flagd_client::{Client, Connection, Subscription};
 use flagd_tests::load::{Acks, Fleet, Plan, publish};
-use flagd_tests::{RawClient, World, eventually, user};
+use flagd_tests::{RawClient, World, big_list, eventually, user};
 
 const CROWD: usize = 60;
 const FLEET: usize = 200;
@@ -77,7 +76,7 @@ async fn a_client_that_does_not_read_slows_nobody() {
         .await;
     // Far more than what fits into the buffers between the server and a client that does not read.
     for number in 0..8 {
-        world.create(&big(number)).await;
+        world.create(&big_list(number)).await;
     }
     let killed = world.flagctl(["kill", "a", "--timeout", "2s"]).await.exits(3);
     killed.says("applied by 1 of 2").says("stuck").done();
@@ -111,14 +110,4 @@ async fn many_streams_over_few_connections_miss_no_revision() {
 
     fleet.leave().await.expect("nobody missed anything");
     assert_eq!(world.metric("flagd_clients_expected").await, 0, "all have said Bye");
-}
-
-/// A definition of about 300 KB.
-fn big(number: usize) -> String {
-    let mut units = String::new();
-    for unit in 0..15_000 {
-        let comma = if unit == 0 { "" } else { "," };
-        write!(units, r#"{comma}"unit-{number}-{unit:08}""#).expect("a string takes all");
-    }
-    format!(r#"{{"segments": {{"big-{number}": {{"include": [{units}]}}}}}}"#)
 }

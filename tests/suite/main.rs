@@ -17,5 +17,6 @@ mod offline;
 mod readme;
 mod refuse;
 mod segments;
+mod shared;
 mod tidy;
 mod twist;
