@@ -18,7 +18,7 @@ use tokio::time::Sleep;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::connection::Peer;
-use super::gate::Gate;
+use super::gate::{Away, Gate, Ticket};
 use crate::hub::advance::Shown;
 use crate::hub::environment::Full;
 use crate::hub::resume::{Greeting, greet};
@@ -36,10 +36,6 @@ mod hello;
 const FULL_SEND_MAX: Duration = Duration::from_secs(15);
 /// After so many frames without a look at what the client says it is listened to.
 const FRAMES_PER_LOOK: u32 = 32;
-/// `GoAway`: come back after this long at the earliest ...
-const RETRY_BASE_MS: u64 = 500;
-/// ... and up to this much later, so that not all come back at once.
-const RETRY_SPREAD_MS: u64 = 2_000;
 
 type Answers = Pin<Box<dyn futures_util::Stream<Item = Result<Frame, Status>> + Send>>;
 type Inbound = Streaming<ClientMessage>;
@@ -59,8 +55,9 @@ impl StreamService {
     pub(crate) fn server(
         hub: Arc<Hub>,
         metrics: Arc<ServerMetrics>,
+        admission: &limits::Admission,
     ) -> stream_server::StreamServer<StreamService> {
-        let gate = Gate::new(limits::HELLOS_PER_SECOND, limits::HELLOS_AT_ONCE, Instant::now());
+        let gate = Gate::new(admission, Instant::now());
         stream_server::StreamServer::new(StreamService { hub, metrics, gate: Arc::new(gate) })
             .max_decoding_message_size(limits::CLIENT_MESSAGE_MAX_BYTES)
             .max_encoding_message_size(limits::SERVER_MESSAGE_MAX_BYTES)
@@ -123,14 +120,12 @@ impl Session {
 }
 
 fn go_away(why: &str) -> Farewell {
-    go_away_for(Duration::ZERO, why)
+    go_away_for(Away::Turn(Duration::ZERO), why)
 }
 
-fn go_away_for(at_least: Duration, why: &str) -> Farewell {
+fn go_away_for(away: Away, why: &str) -> Farewell {
     // Without randomness everybody comes back at once, which the clients' own jitter still spreads.
-    let spread = getrandom::u64().map_or(0, |random| random % RETRY_SPREAD_MS);
-    let at_least = u64::try_from(at_least.as_millis()).unwrap_or(u64::MAX);
-    Farewell::Say(frames::go_away(at_least.saturating_add(RETRY_BASE_MS + spread), why))
+    Farewell::Say(frames::go_away(away.retry_after_ms(getrandom::u64().unwrap_or_default()), why))
 }
 
 /// Before the Hello.
@@ -162,10 +157,10 @@ impl Waiting {
         let Some(Message::Hello(hello)) = message else {
             return Err(self.refuse(RefusedWhy::BadHello, "the first message must be Hello".to_owned()));
         };
-        if let Err(wait) = self.service.gate.admit(Instant::now()) {
+        let ticket = self.service.gate.admit(Instant::now()).map_err(|away| {
             self.service.metrics.hellos_put_off.count();
-            return Err(go_away_for(wait, "too many clients come at once"));
-        }
+            go_away_for(away, away.why())
+        })?;
         let environment = self.environment(&hello).await?;
         let introduction = hello::introduction(&hello, std::mem::take(&mut self.address))
             .map_err(|why| self.refuse(RefusedWhy::BadHello, why))?;
@@ -174,7 +169,7 @@ impl Waiting {
         if let Some(save) = save {
             environment.remembered(save).await;
         }
-        let mut following = Following::new(place, replaced, self.inbound);
+        let mut following = Following::new(place, replaced, self.inbound, ticket);
         match greet(&environment, &report).await {
             Greeting::UpToDate(position) => {
                 environment.metrics().up_to_dates_sent.count();
@@ -258,6 +253,7 @@ impl Drop for Place {
 /// After the Hello.
 struct Following {
     place: Place,
+    _ticket: Ticket,
     replaced: oneshot::Receiver<()>,
     closing: watch::Receiver<bool>,
     news: watch::Receiver<Arc<Shown>>,
@@ -282,7 +278,7 @@ enum Event {
 }
 
 impl Following {
-    fn new(place: Place, replaced: oneshot::Receiver<()>, inbound: Inbound) -> Following {
+    fn new(place: Place, replaced: oneshot::Receiver<()>, inbound: Inbound, ticket: Ticket) -> Following {
         let mut staleness = place.environment.staleness();
         if *staleness.borrow() {
             staleness.mark_changed();
@@ -292,6 +288,7 @@ impl Following {
             closing: place.environment.closing.clone(),
             news: place.environment.news(),
             place,
+            _ticket: ticket,
             replaced,
             inbound,
             subscriber: Subscriber::default(),
