@@ -11,6 +11,7 @@ use tokio::process::{Child, Command};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::command::{Output, binaries};
+use crate::load::process;
 
 /// Longest time that anything may take before a story fails; not a measure of speed.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -155,6 +156,13 @@ impl World {
         let page = self.http("/metrics").await;
         let line = page.lines().find_map(|line| line.strip_prefix(sample));
         line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no metric {sample}in\n{page}"))
+    }
+
+    /// What the server has of the machine's memory now.
+    #[must_use]
+    pub fn server_memory_bytes(&self) -> u64 {
+        let pid = self.server.as_ref().and_then(Child::id).expect("the server runs");
+        process::memory(pid).now_bytes
     }
 
     /// `kill -9`.

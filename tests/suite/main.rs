@@ -19,5 +19,6 @@ mod readme;
 mod refuse;
 mod segments;
 mod shared;
+mod storm;
 mod tidy;
 mod twist;

@@ -78,11 +78,11 @@ async fn start_clients(server: &Server, options: &Options) -> Result<Vec<Client>
     Ok(clients)
 }
 
-fn is_connected(client: &Client) -> bool {
+pub(super) fn is_connected(client: &Client) -> bool {
     matches!(client.status().connection, Connection::Connected { .. })
 }
 
-async fn all(clients: &[Client], holds: impl Fn(&Client) -> bool) -> Result<(), String> {
+pub(super) async fn all(clients: &[Client], holds: impl Fn(&Client) -> bool) -> Result<(), String> {
     let began = Instant::now();
     let mut missing: Vec<&Client> = clients.iter().collect();
     loop {
