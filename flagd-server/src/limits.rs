@@ -78,6 +78,12 @@ pub const READ_WAIT_MAX: Duration = Duration::from_secs(3);
 pub const WRITE_PATIENCE: Duration = Duration::from_millis(2_800);
 /// How much longer a large change waits for each of the blobs that it is written in.
 pub const WRITE_PATIENCE_PER_BLOB: Duration = Duration::from_millis(200);
+/// Most lists, exports and comparisons at a time: half of the processors, so that the other half is there for kills and
+/// for those who wait for them.
+#[must_use]
+pub fn readers_at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1))
+}
 /// Longest wait for confirmations that a caller may ask for.
 pub const WAIT_TIMEOUT_MAX: Duration = Duration::from_hours(1);
 /// How long the first answer to a request id is kept, in milliseconds.

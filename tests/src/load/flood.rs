@@ -208,7 +208,7 @@ pub async fn flood(options: &Options, say: &dyn Fn(&str)) -> Result<String, Stri
     })
     .await?;
     say("kills without a flood");
-    let quiet = kills(&mut changer, options).await?;
+    let quiet = kills(&mut changer, &fleet, options).await?;
     let mut text = format!(
         "\n{} streams, {} kills and revives each way\n{}\n",
         options.streams,
@@ -220,12 +220,13 @@ pub async fn flood(options: &Options, say: &dyn Fn(&str)) -> Result<String, Stri
         ("writers", Workers { writers: 4, askers: 0, listers: 0 }),
         ("askers", Workers { writers: 0, askers: 8, listers: 0 }),
         ("listers", Workers { writers: 0, askers: 0, listers: 4 }),
+        ("many listers", Workers { writers: 0, askers: 0, listers: 32 }),
         ("all of them", Workers { writers: 4, askers: 8, listers: 4 }),
     ] {
         say(&format!("kills under {name}"));
         let flood = Flood::start(&server.url, &options.environment, FILLERS, workers).await?;
         let (began, before) = (Instant::now(), flood.done());
-        let times = kills(&mut changer, options).await?;
+        let times = kills(&mut changer, &fleet, options).await?;
         let (took, after) = (began.elapsed(), flood.done());
         flood.end().await?;
         tell(&mut text, name, times);
@@ -244,9 +245,10 @@ pub async fn flood(options: &Options, say: &dyn Fn(&str)) -> Result<String, Stri
     Ok(text)
 }
 
-/// Of each kill and revive: until it was recorded, and until it was confirmed.
-async fn kills(changer: &mut Changer, options: &Options) -> Result<[Spread; 2], String> {
-    let (mut recorded, mut confirmed) = (Vec::new(), Vec::new());
+/// Of each kill and revive: until it was recorded, until the last stream had it, and until all had confirmed it, those who
+/// ask for everything among them.
+async fn kills(changer: &mut Changer, fleet: &Fleet, options: &Options) -> Result<[Spread; 3], String> {
+    let (mut recorded, mut received, mut confirmed) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..options.changes {
         let flags = FlagNames { flags: vec![VICTIM.to_owned()] };
         let operation = if number % 2 == 0 { Operation::Kill(flags) } else { Operation::Revive(flags) };
@@ -255,16 +257,22 @@ async fn kills(changer: &mut Changer, options: &Options) -> Result<[Spread; 2], 
         recorded.push(sent.elapsed());
         let said = changer.wait(revision).await?;
         confirmed.push(sent.elapsed());
+        let arrived = fleet.received(revision).await?;
+        received.extend(arrived.last().map(|last| last.duration_since(sent)));
         if said.verdict != i32::from(WaitVerdict::Confirmed) {
             return Err(format!("revision {revision} is applied by {} of {}", said.applied, said.expected));
         }
         tokio::time::sleep(options.pause).await;
     }
-    Ok([recorded.into_iter().collect(), confirmed.into_iter().collect()])
+    Ok([recorded, received, confirmed].map(|times| times.into_iter().collect()))
 }
 
-fn tell(text: &mut String, name: &str, [recorded, confirmed]: [Spread; 2]) {
-    for (what, times) in [("sent -> recorded", recorded), ("sent -> confirmed by all", confirmed)] {
+fn tell(text: &mut String, name: &str, [recorded, received, confirmed]: [Spread; 3]) {
+    for (what, times) in [
+        ("sent -> recorded", recorded),
+        ("sent -> last stream has it", received),
+        ("sent -> confirmed by all", confirmed),
+    ] {
         let _ = writeln!(text, "{}", Row { what: format!("{name}: {what}"), times, unit: Unit::Ms });
     }
 }
