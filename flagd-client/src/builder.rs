@@ -13,6 +13,7 @@ use tonic::transport::Endpoint;
 
 use crate::changes::Until;
 use crate::client::Client;
+use crate::connections::Connections;
 use crate::disk::Disk;
 use crate::feed::{self, Identity, Server, Setup};
 use crate::local::{self, DefinitionError};
@@ -70,6 +71,7 @@ pub struct Builder {
     cache_dir: Option<PathBuf>,
     bootstrap_file: Option<PathBuf>,
     start_timeout: Duration,
+    connections: Option<Connections>,
 }
 
 impl Client {
@@ -84,6 +86,7 @@ impl Client {
             cache_dir: None,
             bootstrap_file: None,
             start_timeout: START_TIMEOUT,
+            connections: None,
         }
     }
 }
@@ -129,6 +132,12 @@ impl Builder {
     /// How long [`Builder::start`] waits for a server; 2 s unless said.
     pub fn start_timeout(mut self, timeout: Duration) -> Builder {
         self.start_timeout = timeout;
+        self
+    }
+
+    /// Uses connections that other clients of this process use too; one of its own unless said.
+    pub fn connections(mut self, shared: &Connections) -> Builder {
+        self.connections = Some(shared.clone());
         self
     }
 
@@ -189,7 +198,7 @@ impl Builder {
         let connection = Connection::Connecting { server: first };
         let shared = Arc::new(Shared::new(self.environment, instance, connection, Undeclared::Told));
         let disk = self.cache_dir.map(|folder| Disk::new(&folder, environment.clone()));
-        let setup = Setup { environment, identity, servers, disk, bootstrap };
+        let setup = Setup { environment, identity, servers, disk, bootstrap, connections: self.connections };
         let life = feed::start(setup, &shared).map_err(|error| StartError::System(error.to_string()))?;
         Ok(Client { shared, life: Some(Arc::new(life)) })
     }

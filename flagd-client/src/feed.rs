@@ -23,10 +23,13 @@ mod messages;
 mod parts;
 mod pump;
 mod retired;
+mod wire;
 
 pub(crate) use keeper::{Kills, LastGood};
 pub(crate) use messages::Identity;
+pub(crate) use wire::chain;
 
+use crate::connections::Connections;
 use crate::disk::Disk;
 use crate::shared::Shared;
 use crate::status::Connection;
@@ -49,6 +52,8 @@ pub(crate) struct Setup {
     pub(crate) servers: Vec<Server>,
     pub(crate) disk: Option<Disk>,
     pub(crate) bootstrap: Option<State>,
+    /// Shared with other clients; without them it has a connection of its own.
+    pub(crate) connections: Option<Connections>,
 }
 
 /// What the application may ask of the feed.
@@ -115,7 +120,13 @@ impl Drop for Life {
 /// Starts a feed on a thread of its own.
 pub(crate) fn start(setup: Setup, shared: &Arc<Shared>) -> io::Result<Life> {
     let control = Arc::new(Control::default());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    match &setup.connections {
+        Some(connections) => connections.begin()?,
+        // Who has a connection of its own reads its socket here.
+        None => drop(runtime.enable_io()),
+    }
+    let runtime = runtime.enable_time().build()?;
     let (feed_shared, feed_control) = (Arc::clone(shared), Arc::clone(&control));
     let thread = std::thread::Builder::new().name("flagd-feed".into()).spawn(move || {
         // Dropped last, also in a panic: nobody waits for a feed that is gone.

@@ -38,7 +38,8 @@
 //! | anything else | what the rules say | [`Rule`](Reason::Rule), [`Otherwise`](Reason::Otherwise) |
 //!
 //! A client follows its server on a thread of its own, tells it what it has put in use, and goes on without
-//! it for ever: values never expire, and [`Detail::stale`] says that nobody confirms them.
+//! it for ever: values never expire, and [`Detail::stale`] says that nobody confirms them. Clients of several
+//! environments in one process can share their connections: [`Connections`].
 //!
 //! Without a server: [`Client::embedded`] evaluates definitions that are part of the program, and [`testing`]
 //! gives the same type to tests. With `default-features = false` that is all there is, and no tokio.
@@ -61,9 +62,13 @@ mod view;
 #[cfg(feature = "remote")]
 mod builder;
 #[cfg(feature = "remote")]
+mod connections;
+#[cfg(feature = "remote")]
 mod disk;
 #[cfg(feature = "remote")]
 mod feed;
+#[cfg(feature = "remote")]
+mod limits;
 
 /// Doors for `fuzz/`; they exist only in a build of cargo-fuzz.
 #[cfg(all(fuzzing, feature = "remote"))]
@@ -87,6 +92,8 @@ pub use view::Source;
 
 #[cfg(feature = "remote")]
 pub use builder::{Builder, StartError};
+#[cfg(feature = "remote")]
+pub use connections::Connections;
 
 pub use flagd_core::context::{Attribute, Context, IntoAttribute};
 pub use flagd_core::problem::Problem;

@@ -10,10 +10,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::limits::QUOTA_DEFAULT_BYTES;
+use crate::limits::{Admission, QUOTA_DEFAULT_BYTES};
 use crate::store::etcd::EtcdConfig;
 use crate::telemetry::{LogFormat, LogLevel, LogSettings};
 
+mod admission;
 mod sources;
 mod typed;
 mod values;
@@ -43,6 +44,8 @@ pub struct Config {
     pub advertise: Option<String>,
     /// How long a stopping server waits for what is under way.
     pub drain_timeout: Duration,
+    /// How many are let in, and how fast.
+    pub admission: Admission,
     /// Form and amount of the server's log.
     pub log: LogSettings,
     /// Whether the server says what to type next.
@@ -230,6 +233,7 @@ impl Config {
             server_name: server_name(&sources, around)?,
             advertise,
             drain_timeout: sources.get("drain-timeout", values::duration)?.unwrap_or(DRAIN_TIMEOUT_DEFAULT),
+            admission: admission::admission(&sources)?,
             log: LogSettings {
                 format: sources.get("log-format", values::log_format)?.unwrap_or(LogFormat::Text),
                 level: sources.get("log-level", values::log_level)?.unwrap_or(LogLevel::Info),

@@ -38,6 +38,7 @@ mod list;
 mod operation;
 mod patience;
 mod read;
+mod readers;
 mod request;
 mod segments;
 mod serves;
@@ -59,6 +60,7 @@ pub struct Control {
     started: Instant,
     /// One writer at a time per environment inside this process; kills do not queue here.
     lanes: DashMap<EnvironmentName, Arc<patience::Lane>>,
+    readers: readers::Readers,
     recorded: changed::Recorded,
     changed: changed::ChangedBy,
 }
@@ -82,6 +84,7 @@ impl Control {
             server: server_name,
             started: Instant::now(),
             lanes: DashMap::new(),
+            readers: readers::Readers::default(),
             recorded: changed::Recorded::default(),
             changed: changed::ChangedBy::default(),
         })

@@ -23,8 +23,17 @@ pub const LOCAL_ERROR_RESET_STREAMS_MAX: usize = 1_024;
 pub const PENDING_ACCEPT_RESET_STREAMS_MAX: usize = 20;
 /// Largest header list, in bytes.
 pub const HEADER_LIST_MAX_BYTES: u32 = 16 * 1024;
-/// Most connections at a time.
-pub const CONNECTIONS_MAX: usize = 50_000;
+/// Largest number that an option of [`Admission`] takes.
+pub const ADMISSION_MAX: u32 = 1_000_000;
+/// Nobody is told to come back earlier than this ...
+pub const RETRY_AFTER_MIN: Duration = Duration::from_millis(500);
+/// ... nor all of one moment in one moment: a random part up to this comes on top, wide enough for what clients of the
+/// SDK do by themselves when a server dies.
+pub const RETRY_AFTER_SPREAD: Duration = Duration::from_secs(4);
+/// Nobody is sent away for longer than this. Clients believe no longer one.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_mins(10);
+/// For how long a client is sent away, at the least, by a server that has as many streams as it takes.
+pub const CROWDED_RETRY_AFTER: Duration = Duration::from_secs(30);
 /// How long a connection may take until its first request.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// HTTP/2 keep-alive: a ping after this silence ...
@@ -33,10 +42,6 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a stream may take until its Hello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most streams that a server takes in a second ...
-pub const HELLOS_PER_SECOND: u32 = 1_000;
-/// ... and this many more at once; the rest is told when to come back.
-pub const HELLOS_AT_ONCE: u32 = 2_000;
 /// A heartbeat is sent after this silence on a stream.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a client that left without Bye stays expected, in milliseconds.
@@ -73,6 +78,12 @@ pub const READ_WAIT_MAX: Duration = Duration::from_secs(3);
 pub const WRITE_PATIENCE: Duration = Duration::from_millis(2_800);
 /// How much longer a large change waits for each of the blobs that it is written in.
 pub const WRITE_PATIENCE_PER_BLOB: Duration = Duration::from_millis(200);
+/// Most lists, exports and comparisons at a time: half of the processors, so that the other half is there for kills and
+/// for those who wait for them.
+#[must_use]
+pub fn readers_at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1))
+}
 /// Longest wait for confirmations that a caller may ask for.
 pub const WAIT_TIMEOUT_MAX: Duration = Duration::from_hours(1);
 /// How long the first answer to a request id is kept, in milliseconds.
@@ -106,3 +117,30 @@ pub const ANSWER_MAX_BYTES: usize = 128 * 1024;
 /// Largest encoded detail of an error: it travels in a header, in base64 a third longer, with the message on top,
 /// and common clients refuse headers of more than 16 KiB in sum.
 pub const ERROR_DETAIL_MAX_BYTES: usize = 8 * 1024;
+
+/// How many are let in, and how fast; options of the server, each from 1 to [`ADMISSION_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Most connections at a time; one more is closed.
+    pub connections_max: usize,
+    /// Most connections taken in a second, and as many at once; the rest waits in the system's queue.
+    pub connections_per_second: u32,
+    /// Most streams of clients at a time; the rest is told to come back later.
+    pub streams_max: usize,
+    /// Most streams of clients that are taken in a second ...
+    pub streams_per_second: u32,
+    /// ... and how many at once; each of the rest is told when its turn is.
+    pub streams_at_once: u32,
+}
+
+impl Default for Admission {
+    fn default() -> Admission {
+        Admission {
+            connections_max: 50_000,
+            connections_per_second: 5_000,
+            streams_max: 100_000,
+            streams_per_second: 1_000,
+            streams_at_once: 2_000,
+        }
+    }
+}

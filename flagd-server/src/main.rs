@@ -77,6 +77,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         server_name: config.server_name,
         advertise: config.advertise,
         drain_timeout: config.drain_timeout,
+        admission: config.admission,
     };
     Ok(serve::serve(listener, settings, requested).await?)
 }

@@ -141,6 +141,8 @@ pub struct EnvironmentMetrics {
     pub deltas_sent: Counter,
     /// Full states put on streams.
     pub fulls_sent: Counter,
+    /// Streams that had missed nothing.
+    pub up_to_dates_sent: Counter,
     /// Streams that were resumed by the changes they had missed.
     pub catch_ups_sent: Counter,
     /// Acknowledgements taken.

@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::control::Control;
 use crate::hub::Hub;
+use crate::limits::Admission;
 use crate::metrics::ServerMetrics;
 use crate::store::log::Log;
 use crate::store::{Store, StoreError};
@@ -43,6 +44,8 @@ pub struct Settings {
     pub advertise: Option<String>,
     /// How long it waits at the end for what has begun.
     pub drain_timeout: Duration,
+    /// How many it lets in, and how fast.
+    pub admission: Admission,
 }
 
 /// Why a server did not start.
@@ -83,11 +86,12 @@ struct Server {
     router: Router,
     name: String,
     drain_timeout: Duration,
+    admission: Admission,
 }
 
 impl Server {
     async fn build(settings: Settings, address: SocketAddr) -> Result<Server, ServeError> {
-        let Settings { store, clock, server_name, advertise, drain_timeout } = settings;
+        let Settings { store, clock, server_name, advertise, drain_timeout, admission } = settings;
         let log = Log::new(store);
         let vacant = begin(&log, &clock).await?;
         let hub = Hub::start(log, clock).await?;
@@ -109,25 +113,25 @@ impl Server {
             started: Instant::now(),
         };
         let router = http::routes(watched);
-        let (path, follow) = StreamService::route(Arc::clone(&hub), Arc::clone(&metrics));
+        let (path, follow) = StreamService::route(Arc::clone(&hub), Arc::clone(&metrics), &admission);
         let router = router.route(&path, follow);
         let router = api::with_service(router, api::peer::service(Arc::clone(&hub), &cluster));
         let control = Control::in_cluster(Arc::clone(&hub), Arc::clone(&cluster), server_name.clone());
         let router = api::with_service(router, api::admin::service(control));
         let router = api::with_service(router, health_service);
         let router = api::with_service(router, reflection).fallback(api::fallback);
-        Ok(Server { hub, cluster, metrics, health, router, name: server_name, drain_timeout })
+        Ok(Server { hub, cluster, metrics, health, router, name: server_name, drain_timeout, admission })
     }
 
     async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let Server { hub, cluster, metrics, health, router, name, drain_timeout } = self;
+        let Server { hub, cluster, metrics, health, router, name, drain_timeout, admission } = self;
         cluster.begin().await;
         let gone = watch::Sender::new(false);
         let announcing = tokio::spawn(cluster.run(gone.subscribe()));
         set_health(&health, ServingStatus::Serving).await;
         let closing = watch::Sender::new(false);
         let mut accepting =
-            std::pin::pin!(connection::accept(listener, router, metrics, closing.subscribe()));
+            std::pin::pin!(connection::accept(listener, router, metrics, admission, closing.subscribe()));
         tracing::info!(server = %name, store = %hub.log().describe(), "serving");
         let mut connections = tokio::select! {
             // It ends only when told to.

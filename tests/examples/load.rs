@@ -7,7 +7,9 @@
 
 use std::process::ExitCode;
 
-use flagd_tests::load::{HELP, Options, Task, measure, pin_self, restart, serve_floor};
+use flagd_tests::load::{
+    HELP, Options, Task, flood, measure, memory, pin_self, restart, serve_floor, slow, storm,
+};
 use tokio::net::TcpListener;
 
 fn main() -> ExitCode {
@@ -52,6 +54,10 @@ fn run(options: &Options) -> Result<String, String> {
         let task = async {
             match options.task {
                 Task::Restart => restart(options, &say).await,
+                Task::Storm => storm(options, &say).await,
+                Task::Slow => slow(options, &say).await,
+                Task::Flood => flood(options, &say).await,
+                Task::Memory => memory(options, &say).await,
                 _ => measure(options, &say).await,
             }
         };

@@ -27,4 +27,4 @@ pub use forge::forge;
 pub use liar::{Conversation, Liar};
 pub use raw::RawClient;
 pub use servers::{Crowd, Dice, Operator, Servers, Story, is_passing};
-pub use world::{World, connect, eventually, user};
+pub use world::{World, big_list, connect, eventually, user};

@@ -2,7 +2,8 @@
 
 use flagd_proto::stream::stream_client::StreamClient;
 use flagd_proto::stream::{
-    Ack, ClientMessage, ClientState, Hello, Position, ServerMessage, client_message, server_message,
+    Ack, Bye, ClientMessage, ClientState, Hello, NeedFull, Position, ServerMessage, client_message,
+    server_message,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -61,9 +62,24 @@ impl RawClient {
 
     /// Says what it has in use.
     pub async fn ack(&mut self, state: ClientState) {
-        let message =
-            ClientMessage { message: Some(client_message::Message::Ack(Ack { state: Some(state) })) };
-        self.send.send(message).await.expect("the stream is open");
+        self.say(client_message::Message::Ack(Ack { state: Some(state) })).await;
+    }
+
+    /// Asks for the whole state.
+    pub async fn need_full(&mut self, why: &str) {
+        self.say(client_message::Message::NeedFull(NeedFull { why: why.to_owned(), state: None })).await;
+    }
+
+    /// Takes its leave, unless the server did before.
+    pub async fn bye(&mut self) {
+        let message = ClientMessage { message: Some(client_message::Message::Bye(Bye {})) };
+        if self.send.send(message).await.is_ok() {
+            while self.next().await.is_some() {}
+        }
+    }
+
+    async fn say(&mut self, message: client_message::Message) {
+        self.send.send(ClientMessage { message: Some(message) }).await.expect("the stream is open");
     }
 
     /// Reads the whole state and acknowledges it.

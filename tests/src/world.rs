@@ -11,6 +11,7 @@ use tokio::process::{Child, Command};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::command::{Output, binaries};
+use crate::load::process;
 
 /// Longest time that anything may take before a story fails; not a measure of speed.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -23,6 +24,8 @@ pub struct World {
     server: Option<Child>,
     /// Another store than the file in the folder.
     elsewhere: Option<String>,
+    /// Further options of the server.
+    options: Vec<String>,
 }
 
 impl World {
@@ -40,11 +43,19 @@ impl World {
         world
     }
 
+    /// The same, with further options of the server.
+    pub async fn start_with(options: &[&str]) -> World {
+        let options = options.iter().map(ToString::to_string).collect();
+        let mut world = World { options, ..World::stopped() };
+        world.start_server().await;
+        world
+    }
+
     /// A world whose server was never started.
     #[must_use]
     pub fn stopped() -> World {
         let folder = tempfile::Builder::new().prefix("flagd-story-").tempdir().expect("a temporary folder");
-        World { folder, port: free_port(), server: None, elsewhere: None }
+        World { folder, port: free_port(), server: None, elsewhere: None, options: Vec::new() }
     }
 
     /// A world with one flag: boolean, on for everybody.
@@ -91,6 +102,7 @@ impl World {
         let server = Command::new(binaries().join("flagd"))
             .args(["--listen", &format!("127.0.0.1:{}", self.port), "--store"])
             .arg(self.elsewhere.as_ref().map_or_else(|| self.store().into_os_string(), Into::into))
+            .args(&self.options)
             .env_remove("FLAGD_STORE")
             .env_remove("FLAGD_LISTEN")
             .stdin(Stdio::null())
@@ -127,10 +139,30 @@ impl World {
 
     /// A counter or gauge of the environment `default`.
     pub async fn metric(&self, name: &str) -> u64 {
+        self.metric_of("default", name).await
+    }
+
+    /// A counter or gauge of an environment.
+    pub async fn metric_of(&self, environment: &str, name: &str) -> u64 {
+        self.sample(&format!("{name}{{environment=\"{environment}\"}} ")).await
+    }
+
+    /// A counter or gauge of the server as a whole.
+    pub async fn server_metric(&self, name: &str) -> u64 {
+        self.sample(&format!("{name} ")).await
+    }
+
+    async fn sample(&self, sample: &str) -> u64 {
         let page = self.http("/metrics").await;
-        let sample = format!("{name}{{environment=\"default\"}} ");
-        let line = page.lines().find_map(|line| line.strip_prefix(&sample));
-        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no metric {name} in\n{page}"))
+        let line = page.lines().find_map(|line| line.strip_prefix(sample));
+        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no metric {sample}in\n{page}"))
+    }
+
+    /// What the server has of the machine's memory now.
+    #[must_use]
+    pub fn server_memory_bytes(&self) -> u64 {
+        let pid = self.server.as_ref().and_then(Child::id).expect("the server runs");
+        process::memory(pid).now_bytes
     }
 
     /// `kill -9`.
@@ -297,6 +329,13 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         assert!(start.elapsed() < PATIENCE, "this did not happen within {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Definitions of about 300 KB: one segment with a long list.
+#[must_use]
+pub fn big_list(number: usize) -> String {
+    let units: Vec<String> = (0..15_000).map(|unit| format!(r#""unit-{number}-{unit:08}""#)).collect();
+    format!(r#"{{"segments": {{"big-{number}": {{"include": [{}]}}}}}}"#, units.join(","))
 }
 
 /// A context of this targeting key.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
+mod admission;
 mod cluster;
 mod conformance;
 mod crowd;
@@ -17,5 +18,7 @@ mod offline;
 mod readme;
 mod refuse;
 mod segments;
+mod shared;
+mod storm;
 mod tidy;
 mod twist;

@@ -9,7 +9,7 @@ use flagd_core::revision::{Position, Revision};
 use flagd_proto::stream::server_message::Message;
 use flagd_proto::{convert, stream};
 
-use super::backoff;
+use super::backoff::{self, Rounds};
 use super::keeper::{Keeper, Kills, Loaded, Outcome, Seen};
 use super::parts::{DeltaParts, FullParts};
 use crate::view::View;
@@ -117,7 +117,7 @@ pub(crate) struct Machine {
     servers: usize,
     server: usize,
     phase: Phase,
-    attempt: u32,
+    rounds: Rounds,
     connect_counter: u64,
     loaded: bool,
     keeper: Keeper,
@@ -141,7 +141,7 @@ impl Machine {
             servers: servers.max(1),
             server: 0,
             phase: Phase::Idle,
-            attempt: 0,
+            rounds: Rounds::of(servers),
             connect_counter: 0,
             loaded: false,
             keeper,
@@ -219,6 +219,7 @@ impl Machine {
 
     fn connect(&mut self, moment: Moment, todo: &mut Vec<Action>) {
         self.connect_counter += 1;
+        self.rounds.attempt();
         self.phase = Phase::Connecting { since_ms: moment.now_ms, hello_sent: self.loaded, opened: false };
         todo.push(Action::Connect { server: self.server });
         todo.push(Action::Tell(Link::Connecting(self.server)));
@@ -250,6 +251,7 @@ impl Machine {
         let Phase::Connecting { hello_sent, opened, .. } = &mut self.phase else { return };
         *opened = true;
         if *hello_sent {
+            self.rounds.connected();
             self.phase = Phase::Open { since_ms: now_ms, heard_ms: now_ms };
             todo.push(Action::Tell(Link::CatchingUp));
         }
@@ -260,7 +262,7 @@ impl Machine {
         if let Phase::Open { since_ms, .. } = self.phase
             && moment.now_ms.saturating_sub(since_ms) >= HEALTHY_MS
         {
-            self.attempt = 0;
+            self.rounds.held();
         }
         self.full = None;
         self.delta = None;
@@ -274,11 +276,13 @@ impl Machine {
         if matches!(self.phase, Phase::Idle | Phase::Waiting { .. }) {
             return;
         }
+        let was_open = matches!(self.phase, Phase::Open { .. });
         self.leave(moment, todo);
-        // With several servers a round of them counts as one attempt.
-        let round = self.attempt / u32::try_from(self.servers).unwrap_or(u32::MAX);
-        let delay_ms = backoff::delay_ms(round, moment.random);
-        self.attempt = self.attempt.saturating_add(1);
+        let delay_ms = if was_open {
+            self.rounds.after_loss_ms(moment.random)
+        } else {
+            self.rounds.after_failure_ms(moment.random)
+        };
         self.phase = Phase::Waiting { until_ms: moment.now_ms.saturating_add(delay_ms) };
         todo.push(Action::Tell(Link::Waiting(why)));
     }
@@ -330,12 +334,14 @@ impl Machine {
                 // Nobody comes back at once, and not all together.
                 let after_ms = go_away.retry_after_ms.clamp(backoff::BASE_MS, RETRY_AFTER_MAX_MS);
                 self.leave(moment, todo);
+                self.rounds.begin();
                 let until_ms = moment.now_ms + backoff::spread_ms(after_ms, moment.random);
                 self.phase = Phase::Waiting { until_ms };
                 todo.push(Action::Tell(Link::Waiting(format!("sent away: {}", go_away.why))));
             }
             Some(Message::Refused(refused)) => {
                 self.leave(moment, todo);
+                self.rounds.begin();
                 let until_ms = moment.now_ms + backoff::delay_ms(u32::MAX, moment.random);
                 self.phase = Phase::Waiting { until_ms };
                 todo.push(Action::Tell(Link::Refused(refused.message)));

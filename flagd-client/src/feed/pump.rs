@@ -4,20 +4,16 @@
 //! decides nothing about states. No queue here is unbounded: of everything that waits to be sent there is
 //! one, because each message carries the complete state.
 
-use std::future::{Future, pending};
-use std::pin::Pin;
+use std::future::pending;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use flagd_core::snapshot::Refusal;
-use flagd_proto::stream::stream_client::StreamClient;
-use flagd_proto::stream::{ClientMessage, ServerMessage};
+use flagd_proto::stream::ClientMessage;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
-use tonic::transport::Endpoint;
 
 use super::backoff::Chance;
 use super::disk_thread::{self, DiskRead, Written};
@@ -25,7 +21,9 @@ use super::keeper::{Keeper, Kills, Loaded};
 use super::machine::{Action, Event, Link, Machine, Moment};
 use super::messages::{self, Identity};
 use super::retired::Retired;
+use super::wire::{Incoming, Wire};
 use super::{Control, Server, Setup};
+use crate::connections::Connections;
 use crate::disk::{Disk, DiskError, Found, Role, SavedState};
 use crate::shared::Shared;
 use crate::status::{Connection, DiskStatus, HeldSnapshots};
@@ -39,15 +37,6 @@ const SAVE_RETRY_MS: u64 = 10_000;
 const SWEEP_INTERVAL_MS: u64 = 100;
 /// How long the end may wait for the server.
 const BYE_PATIENCE_MS: u64 = 500;
-
-type Opening = Pin<Box<dyn Future<Output = Result<Streaming<ServerMessage>, String>>>>;
-
-/// The one stream.
-enum Wire {
-    Closed,
-    Opening(Opening),
-    Open(Box<Streaming<ServerMessage>>),
-}
 
 /// What waits to be sent: at most one of each.
 #[derive(Default)]
@@ -73,6 +62,7 @@ pub(crate) struct Pump {
     machine: Machine,
     identity: Identity,
     servers: Vec<Server>,
+    connections: Option<Connections>,
     server: String,
     shared: Arc<Shared>,
     control: Arc<Control>,
@@ -98,7 +88,7 @@ pub(crate) struct Pump {
 
 impl Pump {
     pub(crate) fn new(setup: Setup, shared: Arc<Shared>, control: Arc<Control>) -> Pump {
-        let Setup { environment, identity, servers, disk, bootstrap } = setup;
+        let Setup { environment, identity, servers, disk, bootstrap, connections } = setup;
         let (low, high) = identity.instance.split_at(8);
         let half = |bytes: &[u8]| bytes.iter().fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
         Pump {
@@ -106,6 +96,7 @@ impl Pump {
             chance: Chance::new(half(low) ^ half(high)),
             identity,
             servers,
+            connections,
             server: String::new(),
             shared,
             control,
@@ -138,7 +129,7 @@ impl Pump {
             let turn = tokio::select! {
                 () = self.control.notify.notified() => Turn::Due,
                 () = tokio::time::sleep_until(wake) => Turn::Due,
-                event = next_event(&mut self.wire) => Turn::Incoming(event),
+                event = self.wire.next() => Turn::Incoming(event),
                 () = writable(&self.outbox) => Turn::Writable,
                 read = disk_thread::answer(&mut self.loading) => Turn::Loaded(Box::new(read)),
                 written = disk_thread::answer(&mut self.saving) => Turn::Saved(written),
@@ -214,8 +205,8 @@ impl Pump {
 
     fn incoming(&mut self, incoming: Incoming) {
         match incoming {
-            Incoming::Opened(stream) => {
-                self.wire = Wire::Open(stream);
+            Incoming::Opened(opened) => {
+                self.wire = Wire::Open(opened);
                 self.on(Event::Opened);
             }
             Incoming::Message(message) => self.on(Event::Message(message)),
@@ -334,12 +325,12 @@ impl Pump {
     }
 
     fn connect(&mut self, server: usize) {
-        let Some(Server { address, endpoint }) = self.servers.get(server).cloned() else { return };
+        let Some(server) = self.servers.get(server).cloned() else { return };
         self.shared.connects.fetch_add(1, Ordering::Relaxed);
-        self.server = address;
+        self.server.clone_from(&server.address);
         let (sender, receiver) = mpsc::channel(1);
         self.outbox = Outbox { sender: Some(sender), ..Outbox::default() };
-        self.wire = Wire::Opening(Box::pin(open(endpoint, ReceiverStream::new(receiver))));
+        self.wire = Wire::open(self.connections.clone(), server, ReceiverStream::new(receiver));
     }
 
     fn close(&mut self) {
@@ -533,28 +524,6 @@ enum Turn {
     Saved(Written),
 }
 
-/// What came from the stream.
-enum Incoming {
-    Opened(Box<Streaming<ServerMessage>>),
-    Message(Box<ServerMessage>),
-    Ended(String),
-}
-
-async fn next_event(wire: &mut Wire) -> Incoming {
-    match wire {
-        Wire::Closed => pending().await,
-        Wire::Opening(opening) => match opening.await {
-            Ok(stream) => Incoming::Opened(Box::new(stream)),
-            Err(why) => Incoming::Ended(why),
-        },
-        Wire::Open(stream) => match stream.message().await {
-            Ok(Some(message)) => Incoming::Message(Box::new(message)),
-            Ok(None) => Incoming::Ended("the server ended the stream".into()),
-            Err(status) => Incoming::Ended(words(&status)),
-        },
-    }
-}
-
 /// Resolves when something waits to be sent and may be.
 async fn writable(outbox: &Outbox) {
     match &outbox.sender {
@@ -565,24 +534,4 @@ async fn writable(outbox: &Outbox) {
         },
         _ => pending().await,
     }
-}
-
-async fn open(
-    endpoint: Endpoint,
-    outgoing: ReceiverStream<ClientMessage>,
-) -> Result<Streaming<ServerMessage>, String> {
-    let channel = endpoint.connect().await.map_err(|error| chain(&error))?;
-    let answer = StreamClient::new(channel).follow(outgoing).await;
-    Ok(answer.map_err(|status| words(&status))?.into_inner())
-}
-
-/// What lies beneath an error; tonic's own words are only "transport error".
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    let words: Vec<String> = causes.map(ToString::to_string).collect();
-    if words.is_empty() { error.to_string() } else { words.join(": ") }
-}
-
-fn words(status: &tonic::Status) -> String {
-    format!("{}: {}", status.code(), status.message())
 }

@@ -49,6 +49,7 @@ fn a_feed_that_panics_says_so() {
 /// A pump that has not begun, inside a runtime.
 fn pump(shared: &Arc<Shared>) -> (tokio::runtime::Runtime, pump::Pump) {
     let setup = Setup {
+        connections: None,
         environment: environment(),
         identity: Identity {
             environment: "default".into(),

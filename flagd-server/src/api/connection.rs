@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use hyper::body::Incoming;
@@ -18,7 +18,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::Service as _;
 
-use crate::limits;
+use crate::api::gate::Bucket;
+use crate::limits::{self, Admission};
 use crate::metrics::ServerMetrics;
 
 mod gather;
@@ -57,7 +58,11 @@ impl Drop for OpenStream {
 /// The two protocols with all their limits.
 fn protocols() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits::HANDSHAKE_TIMEOUT);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::HANDSHAKE_TIMEOUT)
+        .max_buf_size(limits::HEADER_LIST_MAX_BYTES as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -75,10 +80,13 @@ pub(crate) async fn accept(
     listener: TcpListener,
     router: Router,
     metrics: Arc<ServerMetrics>,
+    admission: Admission,
     mut closing: watch::Receiver<bool>,
 ) -> JoinSet<()> {
     let protocols = protocols();
     let mut connections = JoinSet::new();
+    let rate = admission.connections_per_second;
+    let mut bucket = Bucket::new(rate, rate, Instant::now());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -95,10 +103,12 @@ pub(crate) async fn accept(
                 continue;
             }
         };
-        if connections.len() >= limits::CONNECTIONS_MAX {
+        if connections.len() >= admission.connections_max {
             metrics.connections_refused.count();
             continue;
         }
+        // The next ones wait in the system's queue meanwhile.
+        tokio::time::sleep(bucket.queue(Instant::now())).await;
         let open = Open::count(&metrics);
         let (protocols, router, closing) = (protocols.clone(), router.clone(), closing.clone());
         connections.spawn(async move {

@@ -190,7 +190,7 @@ const CLUSTER_ROWS: [ClusterRow; 5] = [
 /// A metric of every environment: its name, kind, help, and where the number is.
 type Row = (&'static str, &'static str, &'static str, fn(&Environment) -> u64);
 
-const ROWS: [Row; 10] = [
+const ROWS: [Row; 11] = [
     ("flagd_revision", "gauge", "The revision shown.", |e| e.view().state.revision().0),
     (
         "flagd_view_age_milliseconds",
@@ -202,6 +202,9 @@ const ROWS: [Row; 10] = [
     ("flagd_alarms", "gauge", "Alarms raised since the start.", |e| whole(e.alarms().len())),
     ("flagd_deltas_sent_total", "counter", "Changes put on streams.", |e| e.metrics().deltas_sent.get()),
     ("flagd_fulls_sent_total", "counter", "Full states put on streams.", |e| e.metrics().fulls_sent.get()),
+    ("flagd_up_to_dates_sent_total", "counter", "Streams that had missed nothing.", |e| {
+        e.metrics().up_to_dates_sent.get()
+    }),
     ("flagd_catch_ups_sent_total", "counter", "Streams resumed by what they missed.", |e| {
         e.metrics().catch_ups_sent.get()
     }),

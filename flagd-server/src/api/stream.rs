@@ -22,9 +22,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use tonic::Status;
 
 use super::connection::{OpenStream, Peer};
-use super::gate::Gate;
+use super::gate::{Away, Gate};
 use crate::hub::{Hub, frames};
-use crate::limits;
+use crate::limits::Admission;
 use crate::metrics::ServerMetrics;
 
 mod following;
@@ -38,10 +38,6 @@ use waiting::Waiting;
 
 /// The name of the service, for those who ask for its health.
 pub(crate) const NAME: &str = SERVICE_NAME;
-/// `GoAway`: come back after this long at the earliest ...
-const RETRY_BASE_MS: u64 = 500;
-/// ... and up to this much later, so that not all come back at once.
-const RETRY_SPREAD_MS: u64 = 2_000;
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// The stream service.
@@ -54,8 +50,12 @@ pub(crate) struct StreamService {
 
 impl StreamService {
     /// The service for a router, and its path.
-    pub(crate) fn route(hub: Arc<Hub>, metrics: Arc<ServerMetrics>) -> (String, MethodRouter) {
-        let gate = Gate::new(limits::HELLOS_PER_SECOND, limits::HELLOS_AT_ONCE, Instant::now());
+    pub(crate) fn route(
+        hub: Arc<Hub>,
+        metrics: Arc<ServerMetrics>,
+        admission: &Admission,
+    ) -> (String, MethodRouter) {
+        let gate = Gate::new(admission, Instant::now());
         let service = StreamService { hub, metrics, gate: Arc::new(gate) };
         (format!("/{SERVICE_NAME}/Follow"), post(follow).with_state(service))
     }
@@ -158,14 +158,12 @@ fn trailers(status: &Status) -> HeaderMap {
 }
 
 fn go_away(why: &str) -> Farewell {
-    go_away_for(Duration::ZERO, why)
+    go_away_for(Away::Turn(Duration::ZERO), why)
 }
 
-fn go_away_for(at_least: Duration, why: &str) -> Farewell {
+fn go_away_for(away: Away, why: &str) -> Farewell {
     // Without randomness everybody comes back at once, which the clients' own jitter still spreads.
-    let spread = getrandom::u64().map_or(0, |random| random % RETRY_SPREAD_MS);
-    let at_least = u64::try_from(at_least.as_millis()).unwrap_or(u64::MAX);
-    Farewell::Say(frames::go_away(at_least.saturating_add(RETRY_BASE_MS + spread), why))
+    Farewell::Say(frames::go_away(away.retry_after_ms(getrandom::u64().unwrap_or_default()), why))
 }
 
 /// Too large, or no message: not just a connection that broke.

@@ -34,6 +34,13 @@ fn without_options_there_are_good_ones() {
         server_name: "flagd".to_owned(),
         advertise: None,
         drain_timeout: Duration::from_secs(10),
+        admission: Admission {
+            connections_max: 50_000,
+            connections_per_second: 5_000,
+            streams_max: 100_000,
+            streams_per_second: 1_000,
+            streams_at_once: 2_000,
+        },
         log: LogSettings { format: LogFormat::Text, level: LogLevel::Info },
         banner: Banner::Shown,
     };
@@ -73,12 +80,20 @@ fn every_option_is_known_to_every_place() {
         server_name: "one".to_owned(),
         advertise: Some("http://10.0.0.5:8013".to_owned()),
         drain_timeout: Duration::from_millis(1_500),
+        admission: Admission {
+            connections_max: 1,
+            connections_per_second: 2,
+            streams_max: 3,
+            streams_per_second: 4,
+            streams_at_once: 1_000_000,
+        },
         log: LogSettings { format: LogFormat::Json, level: LogLevel::Debug },
         banner: Banner::Hidden,
     };
     let line = "--listen 0.0.0.0:9000 --insecure --store redb:x/y.redb --quota 512MiB --server-name one \
                 --advertise http://10.0.0.5:8013/ \
-                --drain-timeout 1500ms --log-format json --log-level debug --quiet";
+                --drain-timeout 1500ms --connections-max 1 --connections-per-second 2 --streams-max 3 \
+                --streams-per-second 4 --streams-at-once 1000000 --log-format json --log-level debug --quiet";
     assert_eq!(resolve(&line.split_whitespace().collect::<Vec<_>>(), &[], ""), Ok(wanted.clone()));
     let variables = [
         ("FLAGD_LISTEN", "0.0.0.0:9000"),
@@ -88,6 +103,11 @@ fn every_option_is_known_to_every_place() {
         ("FLAGD_SERVER_NAME", "one"),
         ("FLAGD_ADVERTISE", "http://10.0.0.5:8013"),
         ("FLAGD_DRAIN_TIMEOUT", "1500ms"),
+        ("FLAGD_CONNECTIONS_MAX", "1"),
+        ("FLAGD_CONNECTIONS_PER_SECOND", "2"),
+        ("FLAGD_STREAMS_MAX", "3"),
+        ("FLAGD_STREAMS_PER_SECOND", "4"),
+        ("FLAGD_STREAMS_AT_ONCE", "1000000"),
         ("FLAGD_LOG_FORMAT", "json"),
         ("FLAGD_LOG_LEVEL", "debug"),
         ("FLAGD_QUIET", "true"),
@@ -95,7 +115,8 @@ fn every_option_is_known_to_every_place() {
     assert_eq!(resolve(&[], &variables, ""), Ok(wanted.clone()));
     let file = "listen = \"0.0.0.0:9000\"\ninsecure = true\nstore = \"x/y.redb\"\nquota = \"512MiB\"\n\
                 server-name = \"one\"\ndrain-timeout = \"1500ms\"\nlog-format = \"json\"\nlog-level = \"debug\"\n\
-                quiet = true\nephemeral = false\nadvertise = \"http://10.0.0.5:8013\"\n";
+                quiet = true\nconnections-max = 1\nconnections-per-second = 2\nstreams-max = 3\n\
+                streams-per-second = 4\nstreams-at-once = 1000000\nephemeral = false\nadvertise = \"http://10.0.0.5:8013\"\n";
     assert_eq!(resolve(&["--config", "flagd.toml"], &[], file), Ok(wanted));
 }
 
@@ -147,6 +168,9 @@ fn what_means_nothing_is_refused_with_its_place_and_a_fix() {
         ("no size", &["--quota", "much"], "", &["--quota", "8GiB"]),
         ("a size of nothing", &["--quota", "0"], "", &["--quota"]),
         ("a size past all", &["--quota", "99999999TiB"], "", &["--quota"]),
+        ("nobody at all", &["--streams-max", "0"], "", &["--streams-max", "from 1 to 1000000"]),
+        ("one too many", &["--connections-max", "1000001"], "", &["--connections-max", "`1000001`"]),
+        ("a rate with a unit", &["--streams-per-second", "9/s"], "", &["--streams-per-second", "`9/s`"]),
         ("no unit", &["--drain-timeout", "10"], "", &["--drain-timeout", "10s"]),
         ("no format", &["--log-format", "xml"], "", &["--log-format", "json"]),
         ("no level", &["--log-level", "loud"], "", &["--log-level", "debug"]),

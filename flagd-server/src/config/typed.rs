@@ -62,6 +62,28 @@ pub struct TypedOptions {
     #[arg(long, value_name = "DURATION")]
     pub drain_timeout: Option<String>,
 
+    /// Most connections at a time; one more is closed at once. [default: 50000]
+    #[arg(long, value_name = "NUMBER")]
+    pub connections_max: Option<String>,
+
+    /// Most connections taken in a second, and as many at once; the others wait in the system's queue. [default: 5000]
+    #[arg(long, value_name = "NUMBER")]
+    pub connections_per_second: Option<String>,
+
+    /// Most clients at a time, each of which is a stream; one more is told to come back after half a minute or
+    /// longer. [default: 100000]
+    #[arg(long, value_name = "NUMBER")]
+    pub streams_max: Option<String>,
+
+    /// Most clients taken in a second once more than --streams-at-once have come; each of the others is told when its
+    /// turn is. [default: 1000]
+    #[arg(long, value_name = "NUMBER")]
+    pub streams_per_second: Option<String>,
+
+    /// Most clients taken at once. [default: 2000]
+    #[arg(long, value_name = "NUMBER")]
+    pub streams_at_once: Option<String>,
+
     /// A TOML file with any of these options, named as here without the dashes.
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
@@ -121,6 +143,11 @@ impl TypedOptions {
             "advertise" => self.advertise.clone(),
             "quota" => self.quota.clone(),
             "drain-timeout" => self.drain_timeout.clone(),
+            "connections-max" => self.connections_max.clone(),
+            "connections-per-second" => self.connections_per_second.clone(),
+            "streams-max" => self.streams_max.clone(),
+            "streams-per-second" => self.streams_per_second.clone(),
+            "streams-at-once" => self.streams_at_once.clone(),
             "log-format" => self.log_format.clone(),
             "log-level" => self.log_level.clone(),
             "quiet" => yes(self.quiet),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::StoreChoice;
-use crate::limits::HELLO_TEXT_MAX_BYTES;
+use crate::limits::{ADMISSION_MAX, HELLO_TEXT_MAX_BYTES};
 use crate::store::etcd::EtcdConfig;
 use crate::telemetry::{LogFormat, LogLevel};
 
@@ -74,6 +74,12 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
         units.iter().find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift))).unwrap_or((text, 0));
     let number: u64 = number.trim_end().parse().map_err(|_| wrong())?;
     number.checked_mul(1 << shift).filter(|bytes| *bytes > 0).ok_or_else(wrong)
+}
+
+/// How many of something.
+pub(super) fn count(text: &str) -> Result<u32, String> {
+    let found = text.parse().ok().filter(|count| (1..=ADMISSION_MAX).contains(count));
+    found.ok_or_else(|| format!("is not a whole number from 1 to {ADMISSION_MAX}"))
 }
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {

@@ -20,6 +20,7 @@ impl Control {
     /// [`ControlError::NoSuchRevision`], or what the store says.
     pub async fn diff(&self, request: DiffRequest) -> Result<DiffResponse, ControlError> {
         let name = request.name.as_ref().map(Name::from_wire).transpose()?;
+        let turn = self.readers.turn().await?;
         let to_fresh = self.fresh(&request.environment).await?;
         let to = self.state_at(&to_fresh, request.to_revision).await?;
         let other =
@@ -36,9 +37,7 @@ impl Control {
             None => self.past_state(&to_fresh, Revision(request.from_revision)).await?,
         };
         let (from_revision, to_revision) = (from.revision().0, to.revision().0);
-        let entries = tokio::task::spawn_blocking(move || differing(&from, &to, name.as_ref()))
-            .await
-            .map_err(|error| ControlError::Internal(format!("comparing failed: {error}")))?;
+        let entries = turn.work("comparing", move || differing(&from, &to, name.as_ref())).await?;
         Ok(DiffResponse { entries, from_revision, to_revision, server: self.server.clone() })
     }
 }

@@ -23,12 +23,11 @@ impl Control {
     /// # Errors
     /// [`ControlError::NoSuchRevision`], or what the store says.
     pub async fn export(&self, request: ExportRequest) -> Result<Vec<ExportPart>, ControlError> {
+        let turn = self.readers.turn().await?;
         let fresh = self.fresh(&request.environment).await?;
         let state = self.state_at(&fresh, request.at_revision).await?;
         let position = convert::position_to_wire(state.position());
-        let texts = tokio::task::spawn_blocking(move || texts(&state))
-            .await
-            .map_err(|error| ControlError::Internal(format!("exporting failed: {error}")))?;
+        let texts = turn.work("exporting", move || texts(&state)).await?;
         let mut parts: Vec<ExportPart> = texts
             .into_iter()
             .map(|text| ExportPart { text: Bytes::from(text), ..ExportPart::default() })

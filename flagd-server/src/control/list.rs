@@ -27,15 +27,15 @@ impl Control {
     /// # Errors
     /// [`ControlError::UnknownEnvironment`], or what the store says.
     pub async fn list(&self, request: ListRequest) -> Result<ListResponse, ControlError> {
+        let turn = self.readers.turn().await?;
         let fresh = self.fresh(&request.environment).await?;
         let state = Arc::clone(fresh.state());
-        let (mut flags, segments) = tokio::task::spawn_blocking(move || {
+        let list = move || {
             let flags = flags(&state, &request);
             let segments = if request.segments { segments(&state, &request) } else { Vec::new() };
             (flags, segments)
-        })
-        .await
-        .map_err(|error| ControlError::Internal(format!("listing failed: {error}")))?;
+        };
+        let (mut flags, segments) = turn.work("listing", list).await?;
         let revisions: BTreeSet<Revision> = flags.iter().map(|flag| Revision(flag.revision)).collect();
         let epoch = fresh.position().epoch;
         let who = self.changed.of(self.hub.log(), fresh.environment.name(), epoch, revisions).await?;

@@ -43,6 +43,7 @@ impl Running {
             server_name: "test".to_owned(),
             advertise: None,
             drain_timeout: Duration::from_secs(10),
+            admission: limits::Admission::default(),
         };
         let server = Server::build(settings, address).await.unwrap();
         let hub = Arc::clone(&server.hub);
@@ -309,7 +310,7 @@ async fn a_client_resumes_after_the_servers_restart() {
     client.full().await;
     let stopping = tokio::spawn(server.stop());
     match client.next().await {
-        Message::GoAway(go_away) => assert!((500..2_500).contains(&go_away.retry_after_ms)),
+        Message::GoAway(go_away) => assert!((500..4_500).contains(&go_away.retry_after_ms)),
         other => panic!("{other:?}"),
     }
     let state = client.state.take();

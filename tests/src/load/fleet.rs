@@ -23,7 +23,7 @@ use super::arrivals::{self, Arrivals};
 use super::wire::{self, Frame};
 
 /// The method that streams call.
-const PATH: &str = "/flagd.stream.v1.Stream/Follow";
+pub(super) const PATH: &str = "/flagd.stream.v1.Stream/Follow";
 /// Given back to the connection's window in portions of this, in bytes.
 const WIDEN_AT_BYTES: u32 = 1 << 20;
 /// How long streams may take to end after their Bye.
@@ -176,7 +176,7 @@ impl Fleet {
 }
 
 /// Randomness without a dependency: the standard library seeds each hasher differently.
-fn seed() -> u64 {
+pub(super) fn seed() -> u64 {
     use std::hash::{BuildHasher as _, Hasher as _};
     std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
@@ -490,7 +490,7 @@ impl Line {
             _ if is_leaving => {}
             (Some(after), Some(owner)) if at.is_none() => {
                 self.shared.put_off.fetch_add(1, Ordering::Relaxed);
-                self.opening.push(Reverse((Instant::now() + after, owner)));
+                self.opening.push(Reverse((Instant::now() + jittered(after, number), owner)));
             }
             _ => return Err(format!("stream {number} ended at revision {at:?}")),
         }
@@ -509,7 +509,8 @@ impl Line {
             slot.window_bytes = self.stream_window_bytes;
             slot.partial.clear();
             slot.connect_counter += 1;
-            let hello = hello(&self.shared, slot);
+            let Shared { environment, seed, .. } = &*self.shared;
+            let hello = hello(environment, *seed, slot.number, slot.connect_counter, "load");
             self.owners.push(owner);
             self.open += 1;
             wire::open(&mut self.out, stream, &self.shared.authority, PATH);
@@ -557,14 +558,27 @@ impl Line {
     }
 }
 
-fn hello(shared: &Shared, slot: &Slot) -> Vec<u8> {
-    let number = u64::try_from(slot.number).unwrap_or(u64::MAX);
-    let instance = [shared.seed.to_be_bytes(), number.to_be_bytes()].concat();
+/// Up to half more than what the server tells, as the protocol says; another share for each stream.
+fn jittered(after: Duration, number: usize) -> Duration {
+    let mixed = u64::try_from(number).unwrap_or(u64::MAX).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
+    after + after * u32::try_from(mixed).unwrap_or_default() / 2 / (1 << 16)
+}
+
+/// The first message of a stream without a state.
+pub(super) fn hello(
+    environment: &str,
+    seed: u64,
+    number: usize,
+    connect_counter: u64,
+    name: &str,
+) -> Vec<u8> {
+    let number = u64::try_from(number).unwrap_or(u64::MAX);
+    let instance = [seed.to_be_bytes(), number.to_be_bytes()].concat();
     said(client_message::Message::Hello(Hello {
-        environment: shared.environment.clone(),
+        environment: environment.to_owned(),
         instance: instance.into(),
-        connect_counter: slot.connect_counter,
-        name: format!("load-{number}"),
+        connect_counter,
+        name: format!("{name}-{number}"),
         app: "load".into(),
         app_version: env!("CARGO_PKG_VERSION").into(),
         sdk: "load/1".into(),

@@ -10,15 +10,22 @@ Opens many streams against a flagd server, makes changes, and tells what they co
 Usage: load [OPTIONS]            against a server of its own, on this machine
        load --server URL [...]   against yours: it creates one flag, changes it, and archives it at the end
        load --restart [...]      SDK clients whose server is killed and started again
+       load --storm [...]        six times as many clients as its own server admits
+       load --slow N [...]       N clients that read one byte a second among others
+       load --flood [...]        kills while others change, list, and ask for everything
+       load --memory [...]       what idle clients of the SDK cost this process
 
 Options:
-  --streams N        clients [default: 1000; with --restart 500]
+  --streams N        clients [default: 1000; with --restart 500, with --storm 60 times --admit, with --slow, --flood and
+                     --memory 100]
   --connections N    connections that they share [default: one each]
   --changes N        changes of each sort [default: 20]
-  --bytes N          a change on the wire of a stream [default: 500]
+  --bytes N          a change on the wire of a stream [default: 500; with --slow 100000]
   --pause-ms N       between changes [default: 100]
   --hellos N         streams opened in a second; a server takes 1000 [default: 900]
   --floor N          also push the same bytes to N bare TCP sockets, in turn with the changes
+  --admit N          streams that its own server admits in a second, and at once [default: its own; with --storm 100]
+  --shared           with --memory: clients share connections
   --store memory|redb    what its own server keeps changes in [default: memory; with --restart redb]
   --flagd PATH       its own server's program [default: built from this workspace]
   --server URL       a server that runs already
@@ -38,10 +45,27 @@ pub enum Task {
     Changes,
     /// Kill the server and tell how its clients come back.
     Restart,
+    /// Let more clients come than are admitted.
+    Storm,
+    /// Have some clients read slowly.
+    Slow,
+    /// Kill a flag while the server is busy with other things.
+    Flood,
+    /// Tell what idle clients of the SDK cost.
+    Memory,
     /// Be the floor that another one measures: bytes at a time.
     Floor(usize),
     /// Say how it is used.
     Help,
+}
+
+/// What clients of the SDK share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Nothing.
+    None,
+    /// Connections.
+    Connections,
 }
 
 /// What its own server keeps changes in.
@@ -72,6 +96,12 @@ pub struct Options {
     pub hellos_per_second: u32,
     /// Bare sockets to compare with; 0: none.
     pub floor: usize,
+    /// Clients that read slowly.
+    pub slow: usize,
+    /// Of clients of the SDK.
+    pub sharing: Sharing,
+    /// Streams that its own server admits in a second, and at once.
+    pub admit: Option<u32>,
     /// Of its own server.
     pub store: StoreKind,
     /// Its own server's program.
@@ -91,12 +121,16 @@ impl Options {
     /// What is wrong with it, in words.
     pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Options, String> {
         let mut args = args.into_iter();
-        let (mut streams, mut connections, mut store) = (None, None, None);
+        let (mut streams, mut connections, mut store, mut bytes) = (None, None, None, None);
         let mut options = Options::default();
         while let Some(name) = args.next() {
             match name.as_str() {
                 "--help" | "-h" => options.task = Task::Help,
                 "--restart" => options.task = Task::Restart,
+                "--storm" => options.task = Task::Storm,
+                "--flood" => options.task = Task::Flood,
+                "--memory" => options.task = Task::Memory,
+                "--shared" => options.sharing = Sharing::Connections,
                 _ => {
                     let value =
                         args.next().ok_or_else(|| format!("`{name}` is no option, or lacks its value"))?;
@@ -104,10 +138,15 @@ impl Options {
                         "--streams" => streams = Some(number(&name, &value)?),
                         "--connections" => connections = Some(number(&name, &value)?),
                         "--changes" => options.changes = number(&name, &value)?,
-                        "--bytes" => options.bytes = number(&name, &value)?,
+                        "--bytes" => bytes = Some(number(&name, &value)?),
                         "--pause-ms" => options.pause = Duration::from_millis(number(&name, &value)?),
                         "--hellos" => options.hellos_per_second = number(&name, &value)?,
                         "--floor" => options.floor = number(&name, &value)?,
+                        "--slow" => {
+                            options.task = Task::Slow;
+                            options.slow = number(&name, &value)?;
+                        }
+                        "--admit" => options.admit = Some(number(&name, &value)?),
                         "--as-floor" => options.task = Task::Floor(number(&name, &value)?),
                         "--store" => store = Some(store_kind(&value)?),
                         "--flagd" => options.flagd = Some(value.into()),
@@ -120,7 +159,18 @@ impl Options {
             }
         }
         let is_restart = options.task == Task::Restart;
-        options.streams = streams.unwrap_or(if is_restart { 500 } else { options.streams });
+        if options.task == Task::Storm {
+            options.admit.get_or_insert(100);
+        }
+        let admitted = usize::try_from(options.admit.unwrap_or_default()).unwrap_or(usize::MAX);
+        options.streams = streams.unwrap_or(match options.task {
+            Task::Restart => 500,
+            Task::Storm => admitted.saturating_mul(60),
+            Task::Slow | Task::Flood | Task::Memory => 100,
+            _ => options.streams,
+        });
+        let is_slow = options.task == Task::Slow;
+        options.bytes = bytes.unwrap_or(if is_slow { 100_000 } else { options.bytes });
         options.connections = connections.unwrap_or(options.streams);
         options.store = store.unwrap_or(if is_restart { StoreKind::Redb } else { options.store });
         options.checked()
@@ -132,6 +182,12 @@ impl Options {
         }
         if self.task == Task::Restart && self.server.is_some() {
             return Err("--restart kills the server, so it must be its own".to_owned());
+        }
+        if self.admit.is_some() && self.server.is_some() {
+            return Err("--admit and --storm are about the tool's own server, not --server".to_owned());
+        }
+        if self.admit == Some(0) {
+            return Err("--admit must be above 0".to_owned());
         }
         if self.task == Task::Restart && self.store == StoreKind::Memory {
             return Err("--restart needs a store that is still there afterwards: redb".to_owned());
@@ -151,6 +207,9 @@ impl Default for Options {
             pause: Duration::from_millis(100),
             hellos_per_second: 900,
             floor: 0,
+            slow: 0,
+            sharing: Sharing::None,
+            admit: None,
             store: StoreKind::Memory,
             flagd: None,
             server: None,
@@ -186,6 +245,12 @@ mod tests {
         assert_eq!(got, Options { streams: 7, connections: 7, floor: 9, ..Options::default() });
         let got = parse("--restart").expect("it is right");
         assert_eq!((got.task, got.streams, got.store), (Task::Restart, 500, StoreKind::Redb));
+        let got = parse("--storm --admit 20").expect("it is right");
+        assert_eq!((got.task, got.streams, got.connections), (Task::Storm, 1_200, 1_200));
+        let got = parse("--slow 10 --connections 8").expect("it is right");
+        assert_eq!((got.task, got.slow, got.streams, got.bytes), (Task::Slow, 10, 100, 100_000));
+        assert_eq!(parse("--storm").expect("it is right").admit, Some(100));
+        assert_eq!(parse("--memory --shared").expect("it is right").sharing, Sharing::Connections);
         assert_eq!(parse("--as-floor 480").expect("it is right").task, Task::Floor(480));
     }
 
@@ -199,6 +264,8 @@ mod tests {
             ("--store etcd", "memory or redb"),
             ("--restart --server http://127.0.0.1:1", "its own"),
             ("--restart --store memory", "redb"),
+            ("--storm --server http://127.0.0.1:1", "own server"),
+            ("--storm --admit 0", "above 0"),
         ] {
             let why = parse(line).expect_err(line);
             assert!(why.contains(part), "{line}: {why}");

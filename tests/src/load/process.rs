@@ -19,11 +19,11 @@ pub struct Pinned {
 
 /// Memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     /// Resident now.
-    pub(super) now_bytes: u64,
+    pub(crate) now_bytes: u64,
     /// The most that ever was.
-    pub(super) peak_bytes: u64,
+    pub(crate) peak_bytes: u64,
 }
 
 impl Pinned {
@@ -124,7 +124,7 @@ fn ticks(stat: &str) -> Duration {
 }
 
 /// The memory of a process.
-pub(super) fn memory(pid: u32) -> Memory {
+pub(crate) fn memory(pid: u32) -> Memory {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let kilobytes = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();

@@ -43,6 +43,8 @@ pub async fn restart(options: &Options, say: &dyn Fn(&str)) -> Result<String, St
     let after = process::memory(pid);
     let label = format!("{{environment=\"{}\"}}", options.environment);
     let fulls = server.metric(&format!("flagd_fulls_sent_total{label}")).await;
+    let resumed = server.metric(&format!("flagd_catch_ups_sent_total{label}")).await
+        + server.metric(&format!("flagd_up_to_dates_sent_total{label}")).await;
     let put_off = server.metric("flagd_hellos_put_off_total").await;
     // The curve says who is connected; that everybody is served says the next change.
     let mut changer = Changer::start(&server.url, &options.environment).await?;
@@ -51,9 +53,10 @@ pub async fn restart(options: &Options, say: &dyn Fn(&str)) -> Result<String, St
     let mut text = curve(&back);
     let _ = writeln!(
         text,
-        "full states sent after the restart: {fulls} of {} clients; hellos put off: {put_off}\n\
+        "resumed without the full state: {resumed} of {} ({:.1} %); full states sent: {fulls}; hellos put off: {put_off}\n\
          server memory: steady {} KiB; after the restart {} KiB, at most {} KiB ({:.2} of steady)",
-        clients.len(),
+        resumed + fulls,
+        100.0 * quotient(resumed, resumed + fulls),
         steady.now_bytes / 1024,
         after.now_bytes / 1024,
         after.peak_bytes / 1024,
@@ -75,11 +78,11 @@ async fn start_clients(server: &Server, options: &Options) -> Result<Vec<Client>
     Ok(clients)
 }
 
-fn is_connected(client: &Client) -> bool {
+pub(super) fn is_connected(client: &Client) -> bool {
     matches!(client.status().connection, Connection::Connected { .. })
 }
 
-async fn all(clients: &[Client], holds: impl Fn(&Client) -> bool) -> Result<(), String> {
+pub(super) async fn all(clients: &[Client], holds: impl Fn(&Client) -> bool) -> Result<(), String> {
     let began = Instant::now();
     let mut missing: Vec<&Client> = clients.iter().collect();
     loop {

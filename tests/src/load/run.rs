@@ -51,11 +51,19 @@ pub async fn publish(
     description: &str,
 ) -> Result<u64, String> {
     let file = format!(r#"{{"flags": {{"{flag}": {{"description": "{description}", "rollout": 100}}}}}}"#);
+    put(admin, environment, file).await
+}
+
+/// Records definitions, creating those that are not there. Answers with the revision.
+///
+/// # Errors
+/// What the server says.
+pub async fn put(admin: &mut AdminClient<Channel>, environment: &str, file: String) -> Result<u64, String> {
     let put = Put { file: file.into(), mode: PutMode::CreateOrReplace.into() };
     change(admin, environment, Operation::Put(put)).await
 }
 
-async fn change(
+pub(super) async fn change(
     admin: &mut AdminClient<Channel>,
     environment: &str,
     operation: Operation,
@@ -93,7 +101,7 @@ impl Changer {
     }
 
     /// Asks until all have acknowledged a revision. Answers with the last word.
-    async fn wait(&mut self, revision: u64) -> Result<WaitProgress, String> {
+    pub(super) async fn wait(&mut self, revision: u64) -> Result<WaitProgress, String> {
         let request = WaitRequest {
             environment: self.environment.clone(),
             revision,
@@ -181,12 +189,12 @@ impl Server {
         self.pid.map(process::cpu).unwrap_or_default()
     }
 
-    fn memory_bytes(&self) -> u64 {
+    pub(super) fn memory_bytes(&self) -> u64 {
         self.pid.map(process::memory).unwrap_or_default().now_bytes
     }
 
     /// Waits until it has nothing to do; a moment when that cannot be seen.
-    async fn rest(&self) {
+    pub(super) async fn rest(&self) {
         match self.pid {
             Some(pid) => process::rest(pid).await,
             None => tokio::time::sleep(Duration::from_millis(500)).await,
@@ -200,12 +208,17 @@ fn spawn(options: &Options, folder: &Path, port: u16) -> Result<Pinned, String> 
         StoreKind::Memory => "memory".to_owned(),
         StoreKind::Redb => format!("redb:{}", folder.join("flagd.redb").display()),
     };
-    let args = ["--listen", &format!("127.0.0.1:{port}"), "--store", &store, "--quiet"];
+    let listen = format!("127.0.0.1:{port}");
+    let admit = options.admit.map(|admit| admit.to_string());
+    let mut args = vec!["--listen", &listen, "--store", &store, "--quiet"];
+    if let Some(admit) = &admit {
+        args.extend(["--streams-per-second", admit, "--streams-at-once", admit]);
+    }
     Pinned::spawn(&program, args, Stdio::null(), &folder.join("server.log"))
         .map_err(|error| format!("{} does not start: {error}", program.display()))
 }
 
-async fn address_of(url: &str) -> Result<SocketAddr, String> {
+pub(super) async fn address_of(url: &str) -> Result<SocketAddr, String> {
     let host = url.strip_prefix("http://").ok_or_else(|| format!("`{url}` is no http:// address"))?;
     let mut found = tokio::net::lookup_host(host.trim_end_matches('/'))
         .await

@@ -133,6 +133,14 @@ impl Story {
         self.on(Event::Tick)
     }
 
+    /// Connections that are lost at once, so that waits have become long; then one more.
+    fn lose_again_and_again(&mut self) -> &mut Story {
+        for _ in 0..4 {
+            self.on(Event::Ended("reset".into())).sleep().on(Event::Opened);
+        }
+        self
+    }
+
     fn pass(&mut self, ms: u64) -> &mut Story {
         self.now_ms += ms;
         self
@@ -778,7 +786,7 @@ fn every_end_leads_to_another_attempt() {
             |story| {
                 story.on(Event::Ended("end".into()));
             },
-            250,
+            backoff::SPREAD_MS,
             "waiting",
         ),
         (
@@ -786,33 +794,32 @@ fn every_end_leads_to_another_attempt() {
             |story| {
                 story.sleep();
             },
-            SILENCE_MS + 250,
+            backoff::SPREAD_MS,
             "waiting",
         ),
         (
             "it held for long",
             |story| {
-                story.machine.attempt = 9;
-                story.pass(HEALTHY_MS).on(Event::Ended("end".into()));
+                story.lose_again_and_again().pass(HEALTHY_MS).on(Event::Ended("end".into()));
             },
-            HEALTHY_MS + 250,
+            backoff::SPREAD_MS,
             "waiting",
         ),
         (
             "it held for a moment, again",
             |story| {
-                story.machine.attempt = 1;
-                story.pass(HEALTHY_MS - 1).on(Event::Ended("end".into()));
+                story.pass(HEALTHY_MS - 1).on(Event::Ended("end".into())).sleep();
+                story.on(Event::Opened).pass(HEALTHY_MS - 1).on(Event::Ended("end".into()));
             },
-            HEALTHY_MS - 1 + 500,
+            backoff::SPREAD_MS * 3 / 2,
             "waiting",
         ),
     ];
-    for (name, end, wake_ms, told) in cases {
+    for (name, end, wait_ms, told) in cases {
         let mut story = Story::at(&Server::new());
         end(&mut story);
         assert_eq!(story.words(), ["close", *told], "{name}");
-        assert_eq!(story.machine.next_wake_ms(), Some(*wake_ms), "{name}");
+        assert_eq!(story.machine.next_wake_ms(), Some(story.now_ms + wait_ms), "{name}");
         assert!(story.is_on("a"), "{name}: what is in use stays");
         assert_eq!(story.sleep().words(), ["connect", "connecting", "hello"], "{name}");
     }
@@ -838,10 +845,9 @@ fn a_connection_that_held_is_a_good_one_however_it_ends() {
     ];
     for (name, message) in ends {
         let mut story = Story::at(&Server::new());
-        story.machine.attempt = 9;
-        story.pass(HEALTHY_MS).hear(message).sleep();
+        story.lose_again_and_again().pass(HEALTHY_MS).hear(message).sleep();
         story.on(Event::Ended("reset".into()));
-        assert_eq!(story.machine.next_wake_ms(), Some(story.now_ms + 250), "{name}");
+        assert_eq!(story.machine.next_wake_ms(), Some(story.now_ms + backoff::SPREAD_MS), "{name}");
     }
 }
 
@@ -855,8 +861,21 @@ fn attempts_that_fail_wait_longer_and_try_each_server_in_turn() {
         let Some(Action::Connect { server }) = story.done.first() else { panic!("{:?}", story.words()) };
         seen.push((*server, story.now_ms - before_ms));
     }
-    assert_eq!(seen, [(1, 250), (0, 250), (1, 500), (0, 500), (1, 1_000), (0, 1_000)]);
+    assert_eq!(seen, [(1, 250), (0, 250), (1, 250), (0, 500), (1, 250), (0, 1_000)]);
     assert_eq!(story.machine.connect_counter(), 7);
+}
+
+#[test]
+fn a_client_of_several_servers_goes_to_the_others_one_after_the_other_once_the_crowd_is_spread() {
+    let mut story = Story::begin(3);
+    story.on(Event::Opened).on(Event::Ended("reset".into()));
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        waits.push(story.machine.next_wake_ms().map(|at_ms| at_ms - story.now_ms));
+        story.sleep().on(Event::Ended("refused".into()));
+    }
+    let ms = |ms| Some(ms);
+    assert_eq!(waits, [ms(backoff::SPREAD_MS), ms(250), ms(250), ms(backoff::SPREAD_MS * 3 / 2)]);
 }
 
 #[test]

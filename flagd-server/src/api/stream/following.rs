@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 use tonic::Status;
 
+use super::super::gate::Ticket;
 use super::inbound::Inbound;
 use super::{Farewell, go_away, hello, is_the_clients_fault};
 use crate::hub::bell::Listener;
@@ -73,6 +74,7 @@ impl Drop for Place {
 /// After the Hello.
 pub(super) struct Following {
     place: Place,
+    _ticket: Ticket,
     replaced: oneshot::Receiver<()>,
     inbound: Inbound,
     listener: Listener,
@@ -87,10 +89,16 @@ pub(super) struct Following {
 }
 
 impl Following {
-    pub(super) fn new(place: Place, replaced: oneshot::Receiver<()>, inbound: Inbound) -> Following {
+    pub(super) fn new(
+        place: Place,
+        replaced: oneshot::Receiver<()>,
+        inbound: Inbound,
+        ticket: Ticket,
+    ) -> Following {
         Following {
             listener: place.environment.listen(),
             place,
+            _ticket: ticket,
             replaced,
             inbound,
             subscriber: Subscriber::default(),

@@ -69,7 +69,8 @@ impl Inbound {
             Some(length) => PREFIX_BYTES + length,
             None => PREFIX_BYTES,
         };
-        let (now, later) = data.split_at_checked(wanted.saturating_sub(self.rest.len())).unwrap_or((&data, &[]));
+        let (now, later) =
+            data.split_at_checked(wanted.saturating_sub(self.rest.len())).unwrap_or((&data, &[]));
         self.rest.extend_from_slice(now);
         let later = data.slice_ref(later);
         match length(&self.rest)? {

@@ -47,10 +47,10 @@ impl Waiting {
         let Some(Message::Hello(hello)) = message else {
             return Err(self.refuse(RefusedWhy::BadHello, "the first message must be Hello".to_owned()));
         };
-        if let Err(wait) = self.service.gate.admit(Instant::now()) {
+        let ticket = self.service.gate.admit(Instant::now()).map_err(|away| {
             self.service.metrics.hellos_put_off.count();
-            return Err(go_away_for(wait, "too many clients come at once"));
-        }
+            go_away_for(away, away.why())
+        })?;
         let environment = self.environment(&hello).await?;
         let introduction = hello::introduction(&hello, std::mem::take(&mut self.address))
             .map_err(|why| self.refuse(RefusedWhy::BadHello, why))?;
@@ -59,9 +59,12 @@ impl Waiting {
         if let Some(save) = save {
             environment.remembered(save).await;
         }
-        let mut following = Following::new(place, replaced, inbound);
+        let mut following = Following::new(place, replaced, inbound, ticket);
         match greet(&environment, &report).await {
-            Greeting::UpToDate(position) => following.subscriber.queue_up_to_date(position),
+            Greeting::UpToDate(position) => {
+                environment.metrics().up_to_dates_sent.count();
+                following.subscriber.queue_up_to_date(position);
+            }
             Greeting::CatchUp { changes, until } => {
                 environment.metrics().catch_ups_sent.count();
                 following.subscriber.queue_catch_up(changes, until);
@@ -101,4 +104,3 @@ impl Waiting {
         Farewell::Say(frames::refused(why, message))
     }
 }
-
