@@ -172,6 +172,7 @@ impl Node {
                 server_name,
                 advertise: None,
                 drain_timeout: Duration::from_secs(5),
+                upstream: Vec::new(),
             };
             serve(listener, settings, async { drop(stopped.await) }).await.expect("it serves");
         });

@@ -35,6 +35,7 @@ impl RawClient {
             sdk: "raw/1".into(),
             level: flagd_core::definition::LEVEL,
             state: Some(ClientState::default()),
+            relay: false,
         }
     }
 

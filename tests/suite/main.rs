@@ -16,6 +16,7 @@ mod kill;
 mod offline;
 mod readme;
 mod refuse;
+mod relay;
 mod segments;
 mod tidy;
 mod twist;

@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::connection::Peer;
 use super::gate::Gate;
 use crate::hub::advance::Shown;
-use crate::hub::environment::Full;
+use crate::hub::environment::{Full, Memory};
 use crate::hub::resume::{Greeting, greet};
 use crate::hub::roster::{Admission, Introduction, Seat};
 use crate::hub::standing::Report;
@@ -170,10 +170,16 @@ impl Waiting {
         let introduction = hello::introduction(&hello, std::mem::take(&mut self.address))
             .map_err(|why| self.refuse(RefusedWhy::BadHello, why))?;
         let report = introduction.report.clone();
-        let (place, replaced, save) = Place::take(&environment, introduction)?;
-        if let Some(save) = save {
-            environment.remembered(save).await;
-        }
+        let (place, replaced) = if hello.relay {
+            tracing::info!(environment = %environment.name(), relay = hello.name, "a relay follows");
+            (Place { environment: Arc::clone(&environment), seat: None }, None)
+        } else {
+            let (place, replaced, memory) = Place::take(&environment, introduction)?;
+            if let Some(memory) = memory {
+                environment.remembered(memory).await;
+            }
+            (place, Some(replaced))
+        };
         let mut following = Following::new(place, replaced, self.inbound);
         match greet(&environment, &report).await {
             Greeting::UpToDate(position) => following.subscriber.queue_up_to_date(position),
@@ -194,7 +200,7 @@ impl Waiting {
             Ok(environment) => Ok(environment),
             // Nothing is known of any environment, so nothing is said about this one.
             Err(StoreError::NoEnvironment(_)) if self.service.hub.vacancy().is_some() => {
-                Err(go_away("the store has lost its environments"))
+                Err(go_away("no environment is served here"))
             }
             Err(StoreError::NoEnvironment(_)) => Err(unknown()),
             Err(error) => {
@@ -217,24 +223,25 @@ impl Waiting {
     }
 }
 
-/// A client's place in the roster; giving it up in any way but `Bye` leaves the client as lost.
+/// A client's place in the roster; giving it up in any way but `Bye` leaves the client as lost. A relay has no seat in it.
 struct Place {
     environment: Arc<Environment>,
-    seat: Seat,
+    seat: Option<Seat>,
 }
 
 impl Place {
     fn take(
         environment: &Arc<Environment>,
         hello: Introduction,
-    ) -> Result<(Place, oneshot::Receiver<()>, Option<u64>), Farewell> {
+    ) -> Result<(Place, oneshot::Receiver<()>, Option<Memory>), Farewell> {
         let (instance, name) = (hello.known.instance, hello.known.name.clone());
-        let (admission, save) = environment.connect(hello);
+        let (admission, memory) = environment.connect(hello);
         match admission {
             Admission::Admitted { seat, replaced, first_seen } => {
                 tracing::debug!(environment = %environment.name(), %instance, name, first_seen, "a client connected");
                 environment.metrics().streams_open.enter();
-                Ok((Place { environment: Arc::clone(environment), seat }, replaced, save))
+                let place = Place { environment: Arc::clone(environment), seat: Some(seat) };
+                Ok((place, replaced, memory))
             }
             Admission::Stale => Err(Farewell::Fail(Status::aborted(
                 "a newer stream of this instance is open; this one is closed",
@@ -246,16 +253,31 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let Some(seat) = self.seat else { return };
         // After a Bye the seat is empty and nothing happens.
-        self.environment.leave(self.seat);
+        self.environment.leave(seat);
         self.environment.metrics().streams_open.leave();
+    }
+}
+
+impl Place {
+    fn report(&self, report: Report) {
+        if let Some(seat) = self.seat {
+            self.environment.report(seat, report);
+        }
+    }
+
+    fn bye(&self) {
+        if let Some(seat) = self.seat {
+            self.environment.bye(seat);
+        }
     }
 }
 
 /// After the Hello.
 struct Following {
     place: Place,
-    replaced: oneshot::Receiver<()>,
+    replaced: Option<oneshot::Receiver<()>>,
     closing: watch::Receiver<bool>,
     news: watch::Receiver<Arc<Shown>>,
     inbound: Inbound,
@@ -279,7 +301,7 @@ enum Event {
 }
 
 impl Following {
-    fn new(place: Place, replaced: oneshot::Receiver<()>, inbound: Inbound) -> Following {
+    fn new(place: Place, replaced: Option<oneshot::Receiver<()>>, inbound: Inbound) -> Following {
         let mut staleness = place.environment.staleness();
         if *staleness.borrow() {
             staleness.mark_changed();
@@ -346,7 +368,7 @@ impl Following {
         let event = tokio::select! {
             biased;
             _ = self.closing.wait_for(|closing| *closing) => Event::Closing,
-            _ = &mut self.replaced => Event::Replaced,
+            _ = ready(&mut self.replaced) => Event::Replaced,
             message = self.inbound.message() => Event::Said(Box::new(message)),
             full = ready(&mut self.full) => Event::Full(full.ok()),
             // The hub lives longer than its streams; a closed channel would only end the wait.
@@ -415,7 +437,7 @@ impl Following {
                     environment.metrics().acknowledged.observe(took);
                 }
                 environment.metrics().acks.count();
-                environment.report(self.place.seat, report);
+                self.place.report(report);
                 Ok(())
             }
             Some(Message::NeedFull(need)) => {
@@ -423,14 +445,14 @@ impl Following {
                 let why: String = need.why.chars().take(64).collect();
                 tracing::info!(environment = %environment.name(), why, "a client asks for the full state");
                 if need.state.is_some() {
-                    environment.report(self.place.seat, report_of(need.state.as_ref())?);
+                    self.place.report(report_of(need.state.as_ref())?);
                 }
                 let delay = self.subscriber.full_delay();
                 self.ask_full(delay);
                 Ok(())
             }
             Some(Message::Bye(_)) => {
-                environment.bye(self.place.seat);
+                self.place.bye();
                 Err(Farewell::Silent)
             }
             Some(Message::Hello(_)) => Err(Farewell::Fail(Status::invalid_argument("Hello is said once"))),

@@ -12,6 +12,7 @@ use flagd_proto::{convert, stream};
 
 use super::read::Fresh;
 use super::{Control, ControlError, change, request};
+use crate::hub::relays::{PATH, RelaySighting};
 use crate::hub::{Environment, Standing, Standings, Target};
 use crate::limits;
 use crate::store::{Created, StoreError};
@@ -40,6 +41,7 @@ impl Control {
         &self,
         request: CreateEnvironmentRequest,
     ) -> Result<CreateEnvironmentResponse, ControlError> {
+        self.must_be_no_relay("creates no environments")?;
         let name = request::environment(&request.name)?;
         let known = self.hub.log().environments().await?;
         if known.contains(&name) {
@@ -94,6 +96,7 @@ impl Control {
             environments,
             others: others.map(|peer| OtherServer { name: peer.name, url: peer.url }).collect(),
             alarms: self.hub.vacancy().into_iter().collect(),
+            relay_of: self.hub.upstream().unwrap_or_default().to_owned(),
         })
     }
 
@@ -165,5 +168,23 @@ fn status(
         alarms,
         quota_used_ppm: quota_used_ppm.copied().unwrap_or_default(),
         unanswered_servers: standings.unanswered.clone(),
+        relays: relays(standings),
     }
+}
+
+/// The relays, each with how many clients are connected to it or to those behind it.
+fn relays(standings: &Standings) -> Vec<admin::RelayInfo> {
+    let info = |relay: &RelaySighting| {
+        let inside = format!("{}{PATH}", relay.name);
+        let is_behind = |via: &str| via == relay.name || via.starts_with(&inside);
+        let behind = standings.clients.iter().filter(|one| one.connected && is_behind(&one.client.via));
+        admin::RelayInfo {
+            name: relay.name.clone(),
+            connected: relay.address.is_some(),
+            address: relay.address.clone().unwrap_or_default(),
+            last_seen_ms: relay.last_seen_ms,
+            clients_connected: u32::try_from(behind.count()).unwrap_or(u32::MAX),
+        }
+    };
+    standings.relays.iter().map(info).collect()
 }

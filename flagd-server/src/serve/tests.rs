@@ -43,6 +43,7 @@ impl Running {
             server_name: "test".to_owned(),
             advertise: None,
             drain_timeout: Duration::from_secs(10),
+            upstream: Vec::new(),
         };
         let server = Server::build(settings, address).await.unwrap();
         let hub = Arc::clone(&server.hub);

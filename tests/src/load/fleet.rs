@@ -570,5 +570,6 @@ fn hello(shared: &Shared, slot: &Slot) -> Vec<u8> {
         sdk: "load/1".into(),
         level: flagd_core::definition::LEVEL,
         state: Some(ClientState::default()),
+        relay: false,
     }))
 }

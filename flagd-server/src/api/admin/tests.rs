@@ -35,6 +35,7 @@ impl World {
             server_name: "flagd-test".to_owned(),
             advertise: None,
             drain_timeout: Duration::from_secs(5),
+            upstream: Vec::new(),
         };
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(async move { serve(listener, settings, async { drop(stopped.await) }).await.unwrap() });
