@@ -137,11 +137,14 @@ impl Hub {
         })
     }
 
-    /// Opens every environment of the store that is not open yet.
+    /// Opens every environment of the store that is not open yet. A relay opens what it is told to.
     ///
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn open_all(&self) -> Result<(), StoreError> {
+        if self.upstream().is_some() {
+            return Ok(());
+        }
         for name in self.log.environments().await? {
             self.environment(&name).await?;
         }

@@ -61,6 +61,8 @@ pub const PEER_MESSAGE_MAX_BYTES: usize = 2 * PEER_PART_BYTES + CLIENT_MESSAGE_M
 pub const RELAY_SILENCE_MAX: Duration = Duration::from_secs(3);
 /// HTTP/2 keep-alive of a relay towards its server: a ping after this silence, and the same time for the answer.
 pub const RELAY_KEEPALIVE: Duration = Duration::from_secs(2);
+/// How many bytes may be on their way to a relay: a full state crosses an ocean in a few round trips.
+pub const RELAY_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// How often a relay asks which environments there are.
 pub const RELAY_ENVIRONMENTS_INTERVAL: Duration = Duration::from_secs(1);
 /// The bound of a relay's first wait before it asks again, in milliseconds; it doubles ...

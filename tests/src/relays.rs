@@ -97,6 +97,17 @@ impl Relay {
         assert!(ended.success(), "the relay ended with {ended}:\n{}", self.log());
     }
 
+    /// Loses its disk while it is stopped.
+    pub fn forget(&self) {
+        assert!(self.process.is_none(), "the relay still runs");
+        std::fs::remove_file(self.store()).expect("it had kept something");
+    }
+
+    /// Follows another server from its next start on.
+    pub fn follow(&mut self, upstream: &str) {
+        upstream.clone_into(&mut self.upstream);
+    }
+
     /// Stands still, as a machine does that is out of memory.
     pub async fn freeze(&self) {
         signal(self.process.as_ref().expect("the relay runs"), "-STOP").await;

@@ -17,6 +17,7 @@ mod offline;
 mod readme;
 mod refuse;
 mod relay;
+mod relay_faults;
 mod segments;
 mod tidy;
 mod twist;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use flagd_proto::peer::peer_server::{self, PeerServer};
 use flagd_proto::peer::{EnvironmentsRequest, EnvironmentsResponse, RelayMessage, RosterPart, RosterRequest};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -28,11 +29,14 @@ pub(crate) struct PeerService {
     hub: Arc<Hub>,
     server: u128,
     name: String,
+    /// When the store was last asked which environments there are.
+    looked: Arc<Mutex<Option<Instant>>>,
 }
 
 /// The service for a router.
 pub(crate) fn service(hub: Arc<Hub>, cluster: &Cluster) -> PeerServer<PeerService> {
-    let service = PeerService { hub, server: cluster.id(), name: cluster.name().to_owned() };
+    let service =
+        PeerService { hub, server: cluster.id(), name: cluster.name().to_owned(), looked: Arc::default() };
     PeerServer::new(service).max_decoding_message_size(limits::PEER_MESSAGE_MAX_BYTES)
 }
 
@@ -57,10 +61,7 @@ impl peer_server::Peer for PeerService {
         &self,
         _request: Request<EnvironmentsRequest>,
     ) -> Result<Response<EnvironmentsResponse>, Status> {
-        // One that another server created meanwhile is to be there, too.
-        if let Err(error) = self.hub.open_all().await {
-            tracing::warn!(%error, "a relay is told only of the environments that are open");
-        }
+        self.look_for_more().await;
         let names =
             self.hub.environments().iter().map(|environment| environment.name().to_string()).collect();
         Ok(Response::new(EnvironmentsResponse { environments: names, server: self.name.clone() }))
@@ -87,6 +88,18 @@ struct Asked {
 }
 
 impl PeerService {
+    /// Opens what another server created meanwhile. Many relays ask; the store is asked for all of them.
+    async fn look_for_more(&self) {
+        let Ok(mut looked) = self.looked.try_lock() else { return };
+        if looked.is_some_and(|at| at.elapsed() < limits::RELAY_ENVIRONMENTS_INTERVAL) {
+            return;
+        }
+        *looked = Some(Instant::now());
+        if let Err(error) = self.hub.open_all().await {
+            tracing::warn!(%error, "relays are told only of the environments that are open");
+        }
+    }
+
     async fn environment(&self, name: &str) -> Result<Arc<Environment>, Status> {
         let missing = || Status::not_found(format!("there is no environment `{name}` here"));
         let Ok(name) = name.parse() else { return Err(missing()) };

@@ -162,7 +162,10 @@ impl Waiting {
         let Some(Message::Hello(hello)) = message else {
             return Err(self.refuse(RefusedWhy::BadHello, "the first message must be Hello".to_owned()));
         };
-        if let Err(wait) = self.service.gate.admit(Instant::now()) {
+        // Behind a relay many wait, and there are few relays.
+        if !hello.relay
+            && let Err(wait) = self.service.gate.admit(Instant::now())
+        {
             self.service.metrics.hellos_put_off.count();
             return Err(go_away_for(wait, "too many clients come at once"));
         }

@@ -276,6 +276,53 @@ mod tests {
     }
 
     #[test]
+    fn ten_thousand_acknowledgements_are_sixteen_bytes_each() {
+        let position = sighting(Some(Report::default())).known.position.unwrap();
+        let instances: Vec<u128> = (0..10_000).collect();
+        let news = News { arrived: vec![(position, instances.clone())], ..News::default() };
+        let parts = parts_to_wire(Part { news, ..Part::default() });
+        let bytes: usize = parts.iter().map(RosterPart::encoded_len).sum();
+        assert!((160_000..160_200).contains(&bytes), "{bytes} bytes");
+        let heard: Vec<_> = parts.into_iter().map(|part| part_from_wire(part, "").unwrap()).collect();
+        let arrived: Vec<_> = heard.iter().flat_map(|part| part.news.arrived.clone()).collect();
+        assert_eq!(arrived, [(position, instances)]);
+        assert!(heard.last().is_some_and(|part| part.complete));
+    }
+
+    #[test]
+    fn what_is_told_comes_in_parts_that_fit_and_arrives_whole() {
+        let members = (0..5_000_u32).map(|number| {
+            let mut one = sighting(Some(Report::default()));
+            one.known.instance = u128::from(number);
+            one.known.name = "n".repeat(200);
+            one
+        });
+        let members: Vec<_> = members.collect();
+        let relays = vec![RelaySighting {
+            relay: 1,
+            name: "east".to_owned(),
+            link_counter: 2,
+            address: Some("there".to_owned()),
+            last_seen_ms: 3,
+        }];
+        let gone: Vec<u128> = (0..40_000).collect();
+        let news = News { changed: members.clone(), gone: gone.clone(), ..News::default() };
+        let parts = parts_to_wire(Part { news, relays: Some(relays.clone()), complete: true });
+        assert!(parts.len() > 5);
+        let (mut all, mut all_gone, mut told) = (Vec::new(), Vec::new(), Vec::new());
+        let last = parts.len() - 1;
+        for (at, part) in parts.into_iter().enumerate() {
+            assert!(part.encoded_len() <= limits::PEER_MESSAGE_MAX_BYTES);
+            let part = part_from_wire(part, "b").unwrap();
+            assert_eq!(part.complete, at == last);
+            all.extend(part.news.changed);
+            all_gone.extend(part.news.gone);
+            told.extend(part.relays.unwrap_or_default());
+        }
+        assert_eq!((all, all_gone, told), (members, gone, relays));
+    }
+
+    #[test]
     fn a_client_without_an_instance_is_refused() {
         let member = Member { instance: Bytes::from_static(b"short"), ..Member::default() };
         assert_eq!(member_from_wire(member, "b"), Err(ConvertError::Missing("instance")));

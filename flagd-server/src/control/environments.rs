@@ -1,5 +1,6 @@
 //! Environments as a whole: which there are, how they do, and how one comes into being.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flagd_core::entry::EntryKind;
@@ -174,16 +175,20 @@ fn status(
 
 /// The relays, each with how many clients are connected to it or to those behind it.
 fn relays(standings: &Standings) -> Vec<admin::RelayInfo> {
+    let mut connected: BTreeMap<&str, u32> = BTreeMap::new();
+    for client in standings.clients.iter().filter(|client| client.connected) {
+        *connected.entry(&client.client.via).or_default() += 1;
+    }
     let info = |relay: &RelaySighting| {
         let inside = format!("{}{PATH}", relay.name);
         let is_behind = |via: &str| via == relay.name || via.starts_with(&inside);
-        let behind = standings.clients.iter().filter(|one| one.connected && is_behind(&one.client.via));
+        let behind = connected.iter().filter(|(via, _)| is_behind(via)).map(|(_, count)| count);
         admin::RelayInfo {
             name: relay.name.clone(),
             connected: relay.address.is_some(),
             address: relay.address.clone().unwrap_or_default(),
             last_seen_ms: relay.last_seen_ms,
-            clients_connected: u32::try_from(behind.count()).unwrap_or(u32::MAX),
+            clients_connected: behind.sum(),
         }
     };
     standings.relays.iter().map(info).collect()

@@ -24,6 +24,8 @@ impl Upstream {
             .map_err(wrong)?
             .connect_timeout(limits::RELAY_SILENCE_MAX)
             .tcp_nodelay(true)
+            .initial_stream_window_size(limits::RELAY_WINDOW_BYTES)
+            .initial_connection_window_size(limits::RELAY_WINDOW_BYTES)
             .http2_keep_alive_interval(limits::RELAY_KEEPALIVE)
             .keep_alive_timeout(limits::RELAY_KEEPALIVE)
             .connect_lazy();

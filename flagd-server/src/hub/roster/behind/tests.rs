@@ -109,7 +109,7 @@ fn a_link_that_ended_says_nothing_any_more() {
 #[test]
 fn the_newest_account_of_a_client_counts() {
     type Row = (&'static str, fn(&Roster, Link, Link), Standing);
-    let rows: [Row; 6] = [
+    let rows: [Row; 7] = [
         (
             "it moved from one relay to another, and the first has not noticed",
             |roster, east, west| {
@@ -149,6 +149,15 @@ fn the_newest_account_of_a_client_counts() {
                         .try_recv()
                         .is_err_and(|error| error == tokio::sync::oneshot::error::TryRecvError::Closed)
                 );
+            },
+            Standing::Applied,
+        ),
+        (
+            "a relay tells of a connection that is here",
+            |roster, east, _| {
+                assert!(matches!(roster.connect(hello(1, 1, 9), NOW), Admission::Admitted { .. }));
+                roster.hear(east, told(vec![seen(1, 1, 9)]), NOW).unwrap();
+                assert_eq!(roster.unlink(east, NOW), 0);
             },
             Standing::Applied,
         ),
