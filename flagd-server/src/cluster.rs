@@ -90,6 +90,12 @@ impl Cluster {
         self.id
     }
 
+    /// The name of this server.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The other servers.
     #[must_use]
     pub fn peers(&self) -> Vec<PeerSeen> {
@@ -148,6 +154,7 @@ impl Cluster {
         self.refresh().await?;
         if rounds.is_multiple_of(RECONCILE_EVERY) && !self.peers.borrow().is_empty() {
             for environment in self.hub.environments() {
+                environment.reconcile_relays().await?;
                 if environment.roster.has_absent() {
                     environment.reconcile().await?;
                 }
@@ -216,11 +223,8 @@ impl Cluster {
         level: u32,
     ) -> Vec<ClientStanding> {
         let is_alone = self.peers.borrow().is_empty();
-        let merged = if is_alone {
-            Merged { clients: environment.sightings(), unanswered: Vec::new() }
-        } else {
-            self.listen(environment, level).await.merged()
-        };
+        let merged =
+            if is_alone { environment.own_account() } else { self.listen(environment, level).await.merged() };
         standing::below_level(merged, level)
     }
 }
@@ -244,7 +248,6 @@ fn meet(known: &[Arc<Peer>], id: u128, said: &Announcement) -> Arc<Peer> {
         .http2_keep_alive_interval(limits::KEEPALIVE_INTERVAL)
         .keep_alive_timeout(limits::KEEPALIVE_TIMEOUT)
         .connect_lazy();
-    let client = PeerClient::new(channel)
-        .max_decoding_message_size(2 * limits::PEER_PART_BYTES + limits::CLIENT_MESSAGE_MAX_BYTES);
+    let client = PeerClient::new(channel).max_decoding_message_size(limits::PEER_MESSAGE_MAX_BYTES);
     Arc::new(Peer { id, name: said.name.clone(), url: said.url.clone(), client })
 }

@@ -36,6 +36,8 @@ pub struct Config {
     pub store: StoreChoice,
     /// Size at which the store takes no more writes.
     pub quota_bytes: u64,
+    /// Where the servers are that this one relays; empty: it is no relay.
+    pub upstream: Vec<String>,
     /// Where the server listens.
     pub listen: SocketAddr,
     /// The server's name, for people.
@@ -199,7 +201,8 @@ impl Config {
     pub fn resolve(typed: Typed, around: Surroundings<'_>) -> Result<Config, ConfigError> {
         let sources = Sources::read(&typed.options, around)?;
         let quota_bytes = sources.get("quota", values::size)?;
-        let mut store = store(&sources)?;
+        let upstream = sources.get("upstream", values::urls)?.unwrap_or_default();
+        let mut store = store(&sources, &upstream)?;
         if let (StoreChoice::Etcd(etcd), Some(quota_bytes)) = (&mut store, quota_bytes) {
             etcd.quota_bytes = quota_bytes;
         }
@@ -229,6 +232,7 @@ impl Config {
             command,
             store,
             quota_bytes: quota_bytes.unwrap_or(QUOTA_DEFAULT_BYTES),
+            upstream,
             listen,
             server_name: server_name(&sources, around)?,
             advertise,
@@ -246,11 +250,20 @@ impl Config {
     }
 }
 
-/// `--ephemeral` is short for a store in memory; a place that says both says nothing.
-fn store(sources: &Sources) -> Result<StoreChoice, ConfigError> {
+/// `--ephemeral` is short for a store in memory; a place that says both says nothing. A relay keeps a file of its own.
+fn store(sources: &Sources, upstream: &[String]) -> Result<StoreChoice, ConfigError> {
     let store = sources.placed("store", values::store)?;
+    if !upstream.is_empty()
+        && let Some((place, StoreChoice::Etcd(_))) = &store
+    {
+        return Err(ConfigError::Contradiction(format!(
+            "a relay keeps what it was shown in a file of its own, {place} names an etcd; drop it, or drop --upstream and \
+             run one more server on that etcd"
+        )));
+    }
     let ephemeral = sources.placed("ephemeral", values::yes_or_no)?.filter(|(_, yes)| *yes);
-    let default = || StoreChoice::Redb(PathBuf::from("data/flagd.redb"));
+    let file = if upstream.is_empty() { "data/flagd.redb" } else { "data/relay.redb" };
+    let default = || StoreChoice::Redb(PathBuf::from(file));
     match (store, ephemeral) {
         (None, None) => Ok(default()),
         (Some((_, store)), None) => Ok(store),

@@ -90,6 +90,14 @@ impl Control {
         })
     }
 
+    /// Whether this server can answer what only a server with a log of its own can; `cannot` says what a relay does not do.
+    fn must_be_no_relay(&self, cannot: &'static str) -> Result<(), ControlError> {
+        match self.hub.upstream() {
+            None => Ok(()),
+            Some(upstream) => Err(ControlError::Relay { upstream: upstream.to_owned(), cannot }),
+        }
+    }
+
     /// The server's name for itself.
     #[must_use]
     pub fn server(&self) -> &str {

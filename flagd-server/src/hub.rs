@@ -4,6 +4,8 @@
 //! moves the view from revision to revision (`advance`), encodes each change once (`delta_log`, `frames`) and wakes the
 //! streams. What a client has in use is kept in the `roster`; `standing` says what that means for a change.
 //!
+//! On a relay the views come from the server above instead (`relay`), and the log is where they are kept.
+//!
 //! One exception from "only control writes": when history turns out to have been cut, no operator is there to ask
 //! and no client may be sent back in time, so the hub begins a younger epoch itself. That is `history`, and
 //! nothing else here appends to the log.
@@ -31,12 +33,15 @@ mod follow;
 pub(crate) mod frames;
 mod freshness;
 mod history;
+pub(crate) mod links;
 pub(crate) mod merge;
+pub(crate) mod relays;
 mod remember;
 pub(crate) mod resume;
 pub(crate) mod roster;
 pub(crate) mod standing;
 pub(crate) mod subscriber;
+pub(crate) mod uplink;
 
 pub use environment::Environment;
 
@@ -53,6 +58,16 @@ pub struct Hub {
     stopped: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     vacancy: OnceLock<String>,
+    source: Source,
+}
+
+/// Where the views come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Source {
+    /// The log, which this server or others with it write.
+    Log,
+    /// Other servers, at these addresses; the log only keeps what they have shown.
+    Upstream(String),
 }
 
 /// A state and its snapshot, of one revision.
@@ -79,7 +94,37 @@ impl Hub {
     /// # Errors
     /// [`StoreError`] when an environment cannot be loaded.
     pub async fn start(log: Log, clock: Clock) -> Result<Arc<Hub>, StoreError> {
-        let hub = Arc::new(Hub {
+        let hub = Hub::new(log, clock, Source::Log);
+        hub.open_all().await?;
+        Ok(hub)
+    }
+
+    /// The hub of a relay: it shows what it kept when it ran last, and waits to be told more. `upstream` says for people
+    /// where the servers are that it follows.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk does not answer. A state that is damaged is passed over: it comes anew.
+    pub async fn start_relay(log: Log, clock: Clock, upstream: String) -> Result<Arc<Hub>, StoreError> {
+        let hub = Hub::new(log, clock, Source::Upstream(upstream));
+        for name in hub.log.environments().await? {
+            let kept = match hub.log.kept(&name).await {
+                Ok(Some(kept)) => kept,
+                Ok(None) => continue,
+                Err(StoreError::Corrupt(why)) => {
+                    tracing::error!(environment = %name, why, "the state that was kept is damaged; it is asked for anew");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let (core, shown) = advance::compile(move || advance::Core::new(kept.state)).await?;
+            drop(core);
+            hub.show(&name, shown, kept.confirmed_ms).await?;
+        }
+        Ok(hub)
+    }
+
+    fn new(log: Log, clock: Clock, source: Source) -> Arc<Hub> {
+        Arc::new(Hub {
             log,
             clock,
             environments: RwLock::default(),
@@ -89,16 +134,18 @@ impl Hub {
             stopped: watch::Sender::new(false),
             tasks: Mutex::default(),
             vacancy: OnceLock::new(),
-        });
-        hub.open_all().await?;
-        Ok(hub)
+            source,
+        })
     }
 
-    /// Opens every environment of the store that is not open yet.
+    /// Opens every environment of the store that is not open yet. A relay opens what it is told to.
     ///
     /// # Errors
     /// [`StoreError`].
     pub(crate) async fn open_all(&self) -> Result<(), StoreError> {
+        if self.upstream().is_some() {
+            return Ok(());
+        }
         for name in self.log.environments().await? {
             self.environment(&name).await?;
         }
@@ -112,10 +159,24 @@ impl Hub {
         let _ = self.vacancy.set(why);
     }
 
+    /// The same where the environments are yet to be told, which is no fault.
+    pub(crate) fn await_environments(&self, why: String) {
+        let _ = self.vacancy.set(why);
+    }
+
     /// Why there is no environment; `None` when there is one.
     #[must_use]
     pub fn vacancy(&self) -> Option<String> {
         self.vacancy.get().filter(|_| self.environments().is_empty()).cloned()
+    }
+
+    /// Where the servers are that this relay follows; `None` on a server.
+    #[must_use]
+    pub fn upstream(&self) -> Option<&str> {
+        match &self.source {
+            Source::Log => None,
+            Source::Upstream(urls) => Some(urls),
+        }
     }
 
     /// The log underneath.
@@ -138,6 +199,9 @@ impl Hub {
         if let Some(open) = self.opened(name) {
             return Ok(open);
         }
+        if self.upstream().is_some() {
+            return Err(StoreError::NoEnvironment(name.clone()));
+        }
         if self.log.head(name).await?.is_none() {
             return Err(StoreError::NoEnvironment(name.clone()));
         }
@@ -148,13 +212,43 @@ impl Hub {
         }
     }
 
-    fn opened(&self, name: &EnvironmentName) -> Option<Arc<Environment>> {
+    pub(crate) fn opened(&self, name: &EnvironmentName) -> Option<Arc<Environment>> {
         self.environments.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     async fn open(&self, name: &EnvironmentName) -> Result<Arc<Environment>, StoreError> {
         let state = self.log.load(name).await?;
         let (core, shown) = advance::compile(move || advance::Core::new(state)).await?;
+        let environment = self.add(name, shown, self.clock.now_ms()).await?;
+        let follow = follow::follow(Arc::clone(&environment), core, self.stopped.subscribe());
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(tokio::spawn(follow));
+        Ok(environment)
+    }
+
+    /// On a relay: shows an environment for the first time; the store must have it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the roster cannot be read.
+    pub(crate) async fn show(
+        &self,
+        name: &EnvironmentName,
+        shown: advance::Shown,
+        confirmed_ms: u64,
+    ) -> Result<Arc<Environment>, StoreError> {
+        let _one_at_a_time = self.opening.lock().await;
+        self.add(name, shown, confirmed_ms).await
+    }
+
+    async fn add(
+        &self,
+        name: &EnvironmentName,
+        shown: advance::Shown,
+        confirmed_ms: u64,
+    ) -> Result<Arc<Environment>, StoreError> {
+        let uplink = match self.source {
+            Source::Log => None,
+            Source::Upstream(_) => Some(Arc::default()),
+        };
         let environment = Arc::new(Environment::new(environment::Parts {
             name: name.clone(),
             log: self.log.clone(),
@@ -162,14 +256,15 @@ impl Hub {
             shown,
             full_sends: Arc::clone(&self.full_sends),
             closing: self.closing.subscribe(),
+            uplink,
+            confirmed_ms,
         }));
         environment.roster.remember(self.log.roster(name).await?, self.clock.now_ms());
-        let follow = follow::follow(Arc::clone(&environment), core, self.stopped.subscribe());
+        environment.relays.remember(self.log.relays(name).await?, self.clock.now_ms());
         let remember = remember::remember(Arc::clone(&environment), self.stopped.subscribe());
         let freshness = freshness::watch_age(Arc::clone(&environment), self.stopped.subscribe());
         {
             let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            tasks.push(tokio::spawn(follow));
             tasks.push(tokio::spawn(remember));
             tasks.push(tokio::spawn(freshness));
         }
@@ -266,6 +361,8 @@ pub struct Standings {
     pub clients: Vec<ClientStanding>,
     /// Servers of the cluster that are there and did not answer.
     pub unanswered: Vec<String>,
+    /// The relays behind which clients are expected.
+    pub(crate) relays: Vec<relays::RelaySighting>,
 }
 
 /// One expected client.

@@ -1,7 +1,7 @@
 //! The flagd server: a log of changes, a hub that shows it to clients, and one path by which it is written.
 //!
-//! Top may use bottom, never back and never sideways: `serve` (the composition root) -> `api` -> `control` -> `cluster`
-//! -> `hub` -> `store`. `clock` is the only file that asks what time it is; `metrics` counts for everybody.
+//! Top may use bottom, never back and never sideways: `serve` (the composition root) -> `api` -> `control` -> `relay`
+//! -> `cluster` -> `hub` -> `store`. `clock` is the only file that asks what time it is; `metrics` counts for everybody.
 
 pub mod api;
 pub mod clock;
@@ -11,6 +11,7 @@ pub mod control;
 pub mod hub;
 pub mod limits;
 pub mod metrics;
+pub mod relay;
 pub mod serve;
 pub mod shutdown;
 pub mod store;

@@ -60,6 +60,26 @@ pub const PEER_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(250);
 pub const PEER_SILENCE_MAX: Duration = Duration::from_secs(1);
 /// About how many bytes of a roster go in one message to another server.
 pub const PEER_PART_BYTES: usize = 256 * 1024;
+/// Largest message with a part of a roster: one client more than fits may be in it.
+pub const PEER_MESSAGE_MAX_BYTES: usize = 2 * PEER_PART_BYTES + CLIENT_MESSAGE_MAX_BYTES;
+/// A relay whose link is silent for this long is away: so is, for a relay, a server that does not answer.
+pub const RELAY_SILENCE_MAX: Duration = Duration::from_secs(3);
+/// HTTP/2 keep-alive of a relay towards its server: a ping after this silence, and the same time for the answer.
+pub const RELAY_KEEPALIVE: Duration = Duration::from_secs(2);
+/// How many bytes may be on their way to a relay: a full state crosses an ocean in a few round trips.
+pub const RELAY_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// How often a relay asks which environments there are.
+pub const RELAY_ENVIRONMENTS_INTERVAL: Duration = Duration::from_secs(1);
+/// The bound of a relay's first wait before it asks again, in milliseconds; it doubles ...
+pub const RELAY_RETRY_BASE_MS: u64 = 100;
+/// ... up to this. Thousands of clients wait behind a relay, and there are few relays.
+pub const RELAY_RETRY_MAX_MS: u64 = 5_000;
+/// So many full states in a row that do not add up make an alarm on a relay.
+pub const RELAY_FULLS_ALARM: u32 = 3;
+/// Changes that wait for a relay's disk; with more, the state is kept as a whole.
+pub const RELAY_KEEP_BUFFER: usize = 256;
+/// Most servers that a relay is told to follow.
+pub const UPSTREAMS_MAX: usize = 16;
 /// Most clients, connected or lost, that one environment's roster remembers.
 pub const ROSTER_MAX: usize = 200_000;
 /// The shared log of encoded deltas keeps at most this many bytes per environment.

@@ -66,10 +66,16 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let listener = tokio::net::TcpListener::bind(config.listen).await.map_err(|error| {
         format!("cannot listen on {}: {error}; choose another with --listen", config.listen)
     })?;
-    // Before anything is said about environments: a new store gets its first one.
-    serve::begin(&Log::new(Arc::clone(&store)), &Clock::system()).await?;
+    if config.upstream.is_empty() {
+        // Before anything is said about environments: a new store gets its first one.
+        serve::begin(&Log::new(Arc::clone(&store)), &Clock::system()).await?;
+    }
     if config.banner == Banner::Shown {
-        output::banner(listener.local_addr()?, &config.store, &store.environments().await?);
+        let listen = listener.local_addr()?;
+        match config.upstream.as_slice() {
+            [] => output::banner(listen, &config.store, &store.environments().await?),
+            upstream => output::relay_banner(listen, &config.store, upstream),
+        }
     }
     let settings = Settings {
         store,
@@ -78,6 +84,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         advertise: config.advertise,
         drain_timeout: config.drain_timeout,
         admission: config.admission,
+        upstream: config.upstream,
     };
     Ok(serve::serve(listener, settings, requested).await?)
 }

@@ -25,17 +25,29 @@ const SESSION: &str = "  alias flagctl=\"cargo run --quiet --release --bin flagc
 
 /// Where the server listens, and what to type next.
 pub(crate) fn banner(listen: SocketAddr, store: &StoreChoice, environments: &[EnvironmentName]) {
-    let store = match store {
-        StoreChoice::Redb(path) => format!("store {}", path.display()),
-        StoreChoice::Etcd(etcd) => format!("store in etcd at {}", etcd.endpoints.join(", ")),
-        StoreChoice::Memory => "store in memory: everything is gone at the end".to_owned(),
-    };
+    let store = described(store);
     let environments = match environments {
         [] => "no environment, although it had some (see the log)".to_owned(),
         [one] => format!("environment {one}"),
         [first, others @ ..] => format!("environments {first} and {} more", others.len()),
     };
     say(format_args!("flagd is listening on {listen}, {store}, {environments}.\n{}", session(listen)));
+}
+
+/// Where a relay listens, and whom it relays.
+pub(crate) fn relay_banner(listen: SocketAddr, store: &StoreChoice, upstream: &[String]) {
+    let (store, upstream) = (described(store), upstream.join(", "));
+    say(format_args!(
+        "flagd is listening on {listen}, {store}, a relay of {upstream}: clients follow it here, changes are made there."
+    ));
+}
+
+fn described(store: &StoreChoice) -> String {
+    match store {
+        StoreChoice::Redb(path) => format!("store {}", path.display()),
+        StoreChoice::Etcd(etcd) => format!("store in etcd at {}", etcd.endpoints.join(", ")),
+        StoreChoice::Memory => "store in memory: everything is gone at the end".to_owned(),
+    }
 }
 
 /// What a backup holds.

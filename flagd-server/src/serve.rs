@@ -24,6 +24,7 @@ use crate::control::Control;
 use crate::hub::Hub;
 use crate::limits::Admission;
 use crate::metrics::ServerMetrics;
+use crate::relay::{Relay, RelayError};
 use crate::store::log::Log;
 use crate::store::{Store, StoreError};
 
@@ -46,6 +47,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// How many it lets in, and how fast.
     pub admission: Admission,
+    /// Where the servers are that it relays, in the order in which they are tried; empty: it is no relay.
+    pub upstream: Vec<String>,
 }
 
 /// Why a server did not start.
@@ -55,6 +58,9 @@ pub enum ServeError {
     /// The store did not answer or could not be read. Do: what the error says.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It cannot be a relay. Do: what the error says.
+    #[error(transparent)]
+    Relay(#[from] RelayError),
     /// The socket has no address. Do: report it with the system's error.
     #[error("the address where the server listens is not known: {0}")]
     Listener(std::io::Error),
@@ -81,6 +87,7 @@ pub async fn serve(
 struct Server {
     hub: Arc<Hub>,
     cluster: Arc<Cluster>,
+    relay: Option<Arc<Relay>>,
     metrics: Arc<ServerMetrics>,
     health: HealthReporter,
     router: Router,
@@ -91,13 +98,8 @@ struct Server {
 
 impl Server {
     async fn build(settings: Settings, address: SocketAddr) -> Result<Server, ServeError> {
-        let Settings { store, clock, server_name, advertise, drain_timeout, admission } = settings;
-        let log = Log::new(store);
-        let vacant = begin(&log, &clock).await?;
-        let hub = Hub::start(log, clock).await?;
-        if let Some(why) = vacant {
-            hub.leave_vacant(why);
-        }
+        let Settings { store, clock, server_name, advertise, drain_timeout, admission, upstream } = settings;
+        let (hub, relay) = open(Log::new(store), clock, &server_name, &upstream).await?;
         let url = advertise.unwrap_or_else(|| format!("http://{address}"));
         let cluster = Cluster::new(Arc::clone(&hub), server_name.clone(), url)?;
         let metrics = Arc::new(ServerMetrics::default());
@@ -120,14 +122,17 @@ impl Server {
         let router = api::with_service(router, api::admin::service(control));
         let router = api::with_service(router, health_service);
         let router = api::with_service(router, reflection).fallback(api::fallback);
-        Ok(Server { hub, cluster, metrics, health, router, name: server_name, drain_timeout, admission })
+        let name = server_name;
+        Ok(Server { hub, cluster, relay, metrics, health, router, name, drain_timeout, admission })
     }
 
     async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let Server { hub, cluster, metrics, health, router, name, drain_timeout, admission } = self;
+        let Server { hub, cluster, relay, metrics, health, router, name, drain_timeout, admission } = self;
         cluster.begin().await;
         let gone = watch::Sender::new(false);
         let announcing = tokio::spawn(cluster.run(gone.subscribe()));
+        let drained = watch::Sender::new(false);
+        let relaying = relay.map(|relay| tokio::spawn(relay.run(drained.subscribe())));
         set_health(&health, ServingStatus::Serving).await;
         let closing = watch::Sender::new(false);
         let mut accepting =
@@ -149,6 +154,13 @@ impl Server {
             tracing::warn!(connections = connections.len(), "the rest is cut off");
             connections.shutdown().await;
         }
+        // Not before: who was connected here is told as lost to the server above.
+        drained.send_replace(true);
+        if let Some(relaying) = relaying
+            && let Err(error) = relaying.await
+        {
+            tracing::error!(%error, "the relaying had failed");
+        }
         hub.stop().await;
         // Not before: who leaves the list has left its clients in the store.
         gone.send_replace(true);
@@ -158,6 +170,27 @@ impl Server {
         hub.log().settle().await;
         tracing::info!("stopped");
     }
+}
+
+/// The environments, on the log of a server or of a relay.
+async fn open(
+    log: Log,
+    clock: Clock,
+    name: &str,
+    upstream: &[String],
+) -> Result<(Arc<Hub>, Option<Arc<Relay>>), ServeError> {
+    if !upstream.is_empty() {
+        log.must_be_a_relays().await?;
+        let hub = Hub::start_relay(log, clock, upstream.join(",")).await?;
+        let relay = Relay::new(Arc::clone(&hub), upstream, name.to_owned())?;
+        return Ok((hub, Some(relay)));
+    }
+    let vacant = begin(&log, &clock).await?;
+    let hub = Hub::start(log, clock).await?;
+    if let Some(why) = vacant {
+        hub.leave_vacant(why);
+    }
+    Ok((hub, None))
 }
 
 /// The names under which health is told: the server as a whole, and each service.

@@ -43,6 +43,10 @@ pub enum StoreError {
     /// What is stored is not what this version wrote. Do: restore a backup; nothing was changed.
     #[error("the store holds something that cannot be read: {0}")]
     Corrupt(String),
+    /// The store is kept by a relay and a server was started on it, or the other way round; nothing was changed. Do:
+    /// name another with `--store`.
+    #[error("{0}")]
+    OtherUse(String),
     /// The value is larger than the store takes. Do: use blobs (a mistake of the caller's).
     #[error("a value of {bytes} bytes is larger than the store's limit of {max_bytes}")]
     TooLarge {

@@ -173,6 +173,7 @@ impl Node {
                 advertise: None,
                 drain_timeout: Duration::from_secs(5),
                 admission: flagd_server::limits::Admission::default(),
+                upstream: Vec::new(),
             };
             serve(listener, settings, async { drop(stopped.await) }).await.expect("it serves");
         });

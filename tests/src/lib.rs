@@ -18,6 +18,7 @@ pub mod load;
 pub mod meddler;
 pub mod proxy;
 mod raw;
+mod relays;
 mod servers;
 mod world;
 
@@ -26,5 +27,6 @@ pub use command::{Output, binaries, example};
 pub use forge::forge;
 pub use liar::{Conversation, Liar};
 pub use raw::RawClient;
+pub use relays::Relay;
 pub use servers::{Crowd, Dice, Operator, Servers, Story, is_passing};
 pub use world::{World, big_list, connect, eventually, user};

@@ -36,6 +36,7 @@ impl RawClient {
             sdk: "raw/1".into(),
             level: flagd_core::definition::LEVEL,
             state: Some(ClientState::default()),
+            relay: false,
         }
     }
 

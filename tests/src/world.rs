@@ -290,7 +290,7 @@ pub async fn connect(url: &str) -> Option<AdminClient<Channel>> {
     Some(AdminClient::new(channel).max_decoding_message_size(64 << 20).max_encoding_message_size(64 << 20))
 }
 
-async fn run(mut command: Command, input: &str) -> Output {
+pub(crate) async fn run(mut command: Command, input: &str) -> Output {
     let line = format!("{:?}", command.as_std());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.kill_on_drop(true).spawn().expect("the program starts");

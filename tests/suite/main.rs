@@ -17,6 +17,8 @@ mod kill;
 mod offline;
 mod readme;
 mod refuse;
+mod relay;
+mod relay_faults;
 mod segments;
 mod shared;
 mod storm;

@@ -162,6 +162,7 @@ const LAYERS: &[&[&str]] = &[
     &["store"],
     &["hub"],
     &["cluster"],
+    &["relay"],
     &["control"],
     &["api"],
     &["serve"],

@@ -42,6 +42,7 @@ pub(crate) fn hello(identity: &Identity, machine: &Machine, held: HeldSnapshots)
         sdk: concat!("flagd-client-rust/", env!("CARGO_PKG_VERSION")).to_owned(),
         level: LEVEL,
         state: Some(state(machine, held)),
+        relay: false,
     }))
 }
 

@@ -101,7 +101,9 @@ async fn metrics(State(watched): State<Watched>) -> Response {
     let counted = watched.hub.environments().into_iter().map(async |environment| {
         let merged = watched.cluster.ask(&environment).await;
         let counts = ClientCounts::of(&merged.clients);
-        Counted { environment, counts, unanswered: merged.unanswered.len() }
+        let relays = merged.relays.len();
+        let away = merged.relays.iter().filter(|relay| relay.address.is_none()).count();
+        Counted { environment, counts, unanswered: merged.unanswered.len(), relays: relays - away, away }
     });
     let counted = futures_util::future::join_all(counted).await;
     environment_metrics(&mut text, &counted);
@@ -170,12 +172,16 @@ struct Counted {
     environment: Arc<Environment>,
     counts: ClientCounts,
     unanswered: usize,
+    /// Relays that are connected.
+    relays: usize,
+    /// Relays that are away.
+    away: usize,
 }
 
 /// A metric of every environment that is the same on every server: its name, help, and where the number is.
 type ClusterRow = (&'static str, &'static str, fn(&Counted) -> usize);
 
-const CLUSTER_ROWS: [ClusterRow; 5] = [
+const CLUSTER_ROWS: [ClusterRow; 7] = [
     ("flagd_clients_expected", "Clients of all servers that are expected to acknowledge.", |c| {
         c.counts.expected
     }),
@@ -185,6 +191,8 @@ const CLUSTER_ROWS: [ClusterRow; 5] = [
         c.counts.refused_entries
     }),
     ("flagd_servers_unanswered", "Other servers that are there and did not answer.", |c| c.unanswered),
+    ("flagd_relays_connected", "Relays behind any server that are connected.", |c| c.relays),
+    ("flagd_relays_away", "Relays that are away: until they are back nothing is confirmed.", |c| c.away),
 ];
 
 /// A metric of every environment: its name, kind, help, and where the number is.

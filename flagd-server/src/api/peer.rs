@@ -1,41 +1,43 @@
-//! `flagd.peer.v1.Peer`: tells other servers of the cluster which clients are expected here.
+//! `flagd.peer.v1.Peer`: tells other servers of the cluster which clients are expected here, and hears relays (`relay`).
 
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use flagd_proto::Message as _;
 use flagd_proto::peer::peer_server::{self, PeerServer};
-use flagd_proto::peer::{Member, RosterPart, RosterRequest};
-use tokio::sync::mpsc;
+use flagd_proto::peer::{EnvironmentsRequest, EnvironmentsResponse, RelayMessage, RosterPart, RosterRequest};
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
+use super::connection::Peer;
 use crate::cluster::{Cluster, wire};
-use crate::hub::roster::News;
+use crate::hub::roster::Telling;
 use crate::hub::{Environment, Hub};
 use crate::limits;
 use crate::store::StoreError;
 
+mod relay;
+
 /// Parts that wait for a slow asker.
 const PARTS_BUFFER: usize = 4;
-/// The rest between two looks at the roster, per client in it: many acknowledgements go in a few parts.
-const BREATH_PER_CLIENT: Duration = Duration::from_micros(2);
-/// The longest rest.
-const BREATH_MAX: Duration = Duration::from_millis(50);
-
 /// Answers other servers.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerService {
     hub: Arc<Hub>,
     server: u128,
+    name: String,
+    /// When the store was last asked which environments there are.
+    looked: Arc<Mutex<Option<Instant>>>,
 }
 
 /// The service for a router.
 pub(crate) fn service(hub: Arc<Hub>, cluster: &Cluster) -> PeerServer<PeerService> {
-    PeerServer::new(PeerService { hub, server: cluster.id() })
+    let service =
+        PeerService { hub, server: cluster.id(), name: cluster.name().to_owned(), looked: Arc::default() };
+    PeerServer::new(service).max_decoding_message_size(limits::PEER_MESSAGE_MAX_BYTES)
 }
 
 #[tonic::async_trait]
@@ -47,77 +49,90 @@ impl peer_server::Peer for PeerService {
         if wire::instance_from_wire(&request.server) != Ok(self.server) {
             return Err(Status::failed_precondition("this is another server than the one that is meant"));
         }
-        let missing = || Status::not_found(format!("there is no environment `{}` here", request.environment));
-        let Ok(name) = request.environment.parse() else { return Err(missing()) };
-        let environment = match self.hub.environment(&name).await {
-            Ok(environment) => environment,
-            Err(StoreError::NoEnvironment(_)) => return Err(missing()),
-            Err(error) => return Err(Status::unavailable(error.to_string())),
-        };
+        let environment = self.environment(&request.environment).await?;
         let (parts, received) = mpsc::channel(PARTS_BUFFER);
-        let telling = tell(Arc::clone(&self.hub), environment, request.below_level, parts);
-        tokio::spawn(telling);
+        let telling = if request.compact { Telling::Compact } else { Telling::Whole };
+        let asked = Asked { below_level: request.below_level, telling };
+        tokio::spawn(tell(Arc::clone(&self.hub), environment, asked, parts));
         Ok(Response::new(Box::pin(ReceiverStream::new(received).map(Ok))))
+    }
+
+    async fn environments(
+        &self,
+        _request: Request<EnvironmentsRequest>,
+    ) -> Result<Response<EnvironmentsResponse>, Status> {
+        self.look_for_more().await;
+        let names =
+            self.hub.environments().iter().map(|environment| environment.name().to_string()).collect();
+        Ok(Response::new(EnvironmentsResponse { environments: names, server: self.name.clone() }))
+    }
+
+    type RelayStream = relay::Answers;
+
+    async fn relay(
+        &self,
+        request: Request<Streaming<RelayMessage>>,
+    ) -> Result<Response<Self::RelayStream>, Status> {
+        let address = request.extensions().get::<Peer>().map(|peer| peer.address.to_string()).unwrap_or_default();
+        let inbound = request.into_inner();
+        Ok(Response::new(relay::hear(self.clone(), inbound, address)))
+    }
+}
+
+/// What somebody wants to be told.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    /// Only clients that understand less than this level; 0: all.
+    below_level: u32,
+    telling: Telling,
+}
+
+impl PeerService {
+    /// Opens what another server created meanwhile. Many relays ask; the store is asked for all of them.
+    async fn look_for_more(&self) {
+        let Ok(mut looked) = self.looked.try_lock() else { return };
+        if looked.is_some_and(|at| at.elapsed() < limits::RELAY_ENVIRONMENTS_INTERVAL) {
+            return;
+        }
+        *looked = Some(Instant::now());
+        if let Err(error) = self.hub.open_all().await {
+            tracing::warn!(%error, "relays are told only of the environments that are open");
+        }
+    }
+
+    async fn environment(&self, name: &str) -> Result<Arc<Environment>, Status> {
+        let missing = || Status::not_found(format!("there is no environment `{name}` here"));
+        let Ok(name) = name.parse() else { return Err(missing()) };
+        match self.hub.environment(&name).await {
+            Ok(environment) => Ok(environment),
+            Err(StoreError::NoEnvironment(_)) => Err(missing()),
+            Err(error) => Err(Status::unavailable(error.to_string())),
+        }
     }
 }
 
 /// Tells everybody, then every change, until the asker has heard enough or the server stops.
-async fn tell(
-    hub: Arc<Hub>,
-    environment: Arc<Environment>,
-    below_level: u32,
-    parts: mpsc::Sender<RosterPart>,
-) {
+async fn tell(hub: Arc<Hub>, environment: Arc<Environment>, asked: Asked, parts: mpsc::Sender<RosterPart>) {
     let mut told = HashMap::new();
     let mut seen = 0;
+    let mut relays_seen = None;
     loop {
-        let mut news = environment.roster_news(&mut told);
-        if below_level > 0 {
-            news.changed.retain(|sighting| sighting.known.level < below_level);
+        let relays_version = Some(environment.relays.version());
+        let relays = (relays_seen != relays_version).then(|| environment.relays.sightings());
+        relays_seen = relays_version;
+        let mut news = environment.roster_news(&mut told, asked.telling);
+        if asked.below_level > 0 {
+            news.changed.retain(|sighting| sighting.known.level < asked.below_level);
         }
-        for part in split(news) {
+        for part in wire::parts_to_wire(wire::Part { news, relays, complete: true }) {
             if parts.send(part).await.is_err() {
                 return;
             }
         }
-        let breath = BREATH_PER_CLIENT * u32::try_from(told.len()).unwrap_or(u32::MAX);
         tokio::select! {
             () = hub.closing() => return,
             () = parts.closed() => return,
-            () = async {
-                tokio::time::sleep(breath.min(BREATH_MAX)).await;
-                tokio::select! {
-                    now_seen = environment.roster_changed(seen) => seen = now_seen,
-                    () = tokio::time::sleep(limits::PEER_HEARTBEAT_INTERVAL) => {}
-                }
-            } => {}
+            now_seen = wire::breathe(&environment, told.len(), seen) => seen = now_seen,
         }
     }
-}
-
-/// In messages of a bounded size; the last one, which may be empty, says that it is the last.
-fn split(news: News) -> Vec<RosterPart> {
-    let mut parts = Vec::new();
-    let mut part = RosterPart::default();
-    let mut bytes = 0;
-    for sighting in news.changed {
-        let member: Member = wire::member_to_wire(sighting);
-        bytes += member.encoded_len();
-        part.members.push(member);
-        if bytes >= limits::PEER_PART_BYTES {
-            bytes = 0;
-            parts.push(std::mem::take(&mut part));
-        }
-    }
-    for instance in news.gone {
-        bytes += size_of::<u128>();
-        part.gone.push(wire::instance_to_wire(instance));
-        if bytes >= limits::PEER_PART_BYTES {
-            bytes = 0;
-            parts.push(std::mem::take(&mut part));
-        }
-    }
-    part.complete = true;
-    parts.push(part);
-    parts
 }

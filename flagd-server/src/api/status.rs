@@ -91,6 +91,11 @@ fn classify(error: &ControlError) -> (Code, ErrorCode, String) {
         ControlError::ChooseRevision { .. } => {
             (Code::FailedPrecondition, ErrorCode::ChooseRevision, "name one of the candidates with `--to`")
         }
+        ControlError::Relay { .. } => (
+            Code::FailedPrecondition,
+            ErrorCode::Relay,
+            "ask the server that it follows, with --server or FLAGD_SERVERS",
+        ),
         ControlError::Unavailable(_) => {
             (Code::Unavailable, ErrorCode::Unavailable, "try again, here or at another server")
         }
@@ -145,6 +150,9 @@ fn store(error: &StoreError) -> (Code, ErrorCode, &'static str) {
         ),
         StoreError::Corrupt(_) => {
             (Code::Internal, ErrorCode::Unavailable, "restore a backup; nothing was changed")
+        }
+        StoreError::OtherUse(_) => {
+            (Code::Internal, ErrorCode::Unavailable, "start the server with another `--store`")
         }
         StoreError::TooLarge { .. } | StoreError::TooMany { .. } => {
             (Code::InvalidArgument, ErrorCode::TooLarge, "make it smaller, or send it in pieces")

@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flagd_proto::peer::{RosterPart, RosterRequest};
-use tonic::{Code, Streaming};
+use flagd_proto::peer::RosterRequest;
+use tonic::Code;
 
+use super::Peer;
 use super::watching::Accounts;
-use super::{Peer, wire};
+use super::wire::{self, Part};
 use crate::hub::Environment;
-use crate::hub::merge::Sighting;
 use crate::limits;
 
 /// How long to rest before a server that did not answer is asked again.
@@ -63,6 +63,7 @@ async fn follow(peer: &Peer, environment: &Environment, accounts: &Accounts, bel
         environment: environment.name().to_string(),
         server: wire::instance_to_wire(peer.id),
         below_level,
+        compact: true,
     };
     let mut has_answered = false;
     let broken = |why: String, has_answered| Ended::Broken { why, has_answered };
@@ -75,41 +76,29 @@ async fn follow(peer: &Peer, environment: &Environment, accounts: &Accounts, bel
     };
     let mut all = HashMap::new();
     loop {
-        let Part { changed, gone, complete } = match next(peer, &mut parts).await {
+        let part = match tokio::time::timeout(limits::PEER_SILENCE_MAX, parts.message()).await {
+            Ok(Ok(Some(part))) => wire::part_from_wire(part, &peer.name).map_err(|error| error.to_string()),
+            Ok(Ok(None)) => Err("it ended its answer".to_owned()),
+            Ok(Err(status)) => Err(status.message().to_owned()),
+            Err(_) => Err(format!("silence for {:?}", limits::PEER_SILENCE_MAX)),
+        };
+        let Part { news, complete, relays } = match part {
             Ok(part) => part,
             Err(why) => return broken(why, has_answered),
         };
+        if let Some(relays) = relays {
+            accounts.relays(peer.id, relays);
+        }
         if has_answered {
-            if !changed.is_empty() || !gone.is_empty() {
-                accounts.update(peer.id, changed, &gone);
+            if !news.is_empty() {
+                accounts.update(peer.id, news);
             }
             continue;
         }
-        all.extend(changed.into_iter().map(|one| (one.known.instance, one)));
+        all.extend(news.changed.into_iter().map(|one| (one.known.instance, one)));
         if complete {
             has_answered = true;
             accounts.replace(peer.id, std::mem::take(&mut all));
         }
     }
-}
-
-struct Part {
-    changed: Vec<Sighting>,
-    gone: Vec<u128>,
-    complete: bool,
-}
-
-async fn next(peer: &Peer, parts: &mut Streaming<RosterPart>) -> Result<Part, String> {
-    let part = match tokio::time::timeout(limits::PEER_SILENCE_MAX, parts.message()).await {
-        Ok(Ok(Some(part))) => part,
-        Ok(Ok(None)) => return Err("it ended its answer".to_owned()),
-        Ok(Err(status)) => return Err(status.message().to_owned()),
-        Err(_) => return Err(format!("silence for {:?}", limits::PEER_SILENCE_MAX)),
-    };
-    let RosterPart { members, gone, complete } = part;
-    let changed = members.into_iter().map(|member| wire::member_from_wire(member, &peer.name));
-    let changed = changed.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-    let gone = gone.iter().map(|instance| wire::instance_from_wire(instance));
-    let gone = gone.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-    Ok(Part { changed, gone, complete })
 }

@@ -13,6 +13,9 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::{Peer, Peers, listen};
 use crate::hub::Environment;
 use crate::hub::merge::{Merged, Sighting, merge};
+use crate::hub::relays::{self, RelaySighting};
+use crate::hub::roster::News;
+use crate::hub::standing::Report;
 use crate::limits;
 
 /// How long the first answers of all servers are waited for: the call, and a look into the store when there is none.
@@ -43,6 +46,7 @@ struct Account {
     server: String,
     told: Told,
     clients: HashMap<u128, Sighting>,
+    relays: Vec<RelaySighting>,
 }
 
 /// How much an account can be trusted.
@@ -115,18 +119,22 @@ impl Watching {
 
     /// Each client once, and who did not answer.
     pub(crate) fn merged(&self) -> Merged {
-        let mut own = self.environment.sightings();
+        let mut own = self.environment.own_account();
         let accounts = self.accounts.lock();
         if accounts.is_empty() {
-            return Merged { clients: own, unanswered: Vec::new() };
+            return own;
         }
-        for sighting in &mut own {
+        for sighting in &mut own.clients {
             sighting.server.clone_from(&self.name);
         }
-        let mut told = vec![own];
+        let mut told = vec![own.clients];
+        let mut relays = vec![own.relays];
         let mut unanswered = Vec::new();
         for account in accounts.values() {
             let clients = account.clients.values().cloned();
+            if account.told == Told::Current {
+                relays.push(account.relays.clone());
+            }
             match account.told {
                 Told::Current => told.push(clients.collect()),
                 Told::Gone => told.push(clients.map(Sighting::out_of_sight).collect()),
@@ -137,7 +145,7 @@ impl Watching {
             }
         }
         drop(accounts);
-        Merged { clients: merge(told), unanswered }
+        Merged { clients: merge(told), relays: relays::merge(relays), unanswered }
     }
 }
 
@@ -165,12 +173,25 @@ impl Accounts {
         });
     }
 
+    /// A server has told which relays are behind it.
+    pub(super) fn relays(&self, server: u128, relays: Vec<RelaySighting>) {
+        self.edit(server, |account| account.relays = relays);
+    }
+
     /// A server has told what changed.
-    pub(super) fn update(&self, server: u128, changed: Vec<Sighting>, gone: &[u128]) {
+    pub(super) fn update(&self, server: u128, news: News) {
         self.edit(server, |account| {
-            account.clients.extend(changed.into_iter().map(|one| (one.known.instance, one)));
-            for instance in gone {
-                account.clients.remove(instance);
+            account.clients.extend(news.changed.into_iter().map(|one| (one.known.instance, one)));
+            for (position, instances) in news.arrived {
+                for instance in instances {
+                    if let Some(client) = account.clients.get_mut(&instance) {
+                        client.known.position = Some(position);
+                        client.report = Some(Report { position: Some(position), ..Report::default() });
+                    }
+                }
+            }
+            for instance in news.gone {
+                account.clients.remove(&instance);
             }
         });
     }
@@ -181,7 +202,12 @@ impl Accounts {
     }
 
     fn begin(&self, peer: &Peer) {
-        let account = Account { server: peer.name.clone(), told: Told::NothingYet, clients: HashMap::new() };
+        let account = Account {
+            server: peer.name.clone(),
+            told: Told::NothingYet,
+            clients: HashMap::new(),
+            relays: Vec::new(),
+        };
         self.lock().insert(peer.id, account);
     }
 
@@ -239,11 +265,16 @@ async fn supervise(mut listeners: Listeners, mut peers: watch::Receiver<Peers>) 
             }
             () = tokio::time::sleep(RECONCILE_INTERVAL) => {
                 let environment = &listeners.environment;
-                if !peers.borrow().is_empty()
-                    && environment.roster.has_absent()
-                    && let Err(error) = environment.reconcile().await
-                {
-                    tracing::debug!(%error, "absent clients cannot be looked up");
+                if peers.borrow().is_empty() {
+                    continue;
+                }
+                let looked_up = if environment.roster.has_absent() {
+                    environment.reconcile().await
+                } else {
+                    environment.reconcile_relays().await
+                };
+                if let Err(error) = looked_up {
+                    tracing::debug!(%error, "absent clients and relays cannot be looked up");
                 }
             }
         }

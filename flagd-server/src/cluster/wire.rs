@@ -1,17 +1,144 @@
-//! Clients between servers: what one server knows of a client, as a message and back.
+//! Clients between servers: what one server knows of clients and relays, as messages and back.
 
-use flagd_core::revision::Revision;
-use flagd_proto::Bytes;
+use std::time::Duration;
+
+use flagd_core::revision::{Position, Revision};
 use flagd_proto::convert::{self, ConvertError};
-use flagd_proto::peer::Member;
+use flagd_proto::peer::{Arrived, Member, RelayList, RelaySeen, RosterPart};
 use flagd_proto::stream::{ClientState, RefusedEntry};
+use flagd_proto::{Bytes, Message as _};
 
+use crate::hub::Environment;
 use crate::hub::merge::Sighting;
+use crate::hub::relays::RelaySighting;
+use crate::hub::roster::News;
 use crate::hub::standing::Report;
+use crate::limits;
 use crate::store::log::RosterEntry;
 
+/// The rest between two looks at the roster, per client in it: many acknowledgements go in a few parts.
+const BREATH_PER_CLIENT: Duration = Duration::from_micros(2);
+/// The longest rest.
+const BREATH_MAX: Duration = Duration::from_millis(50);
+
+/// Rests a little, then waits until something about an environment's clients has changed since `seen`, or until it is
+/// time for a sign of life.
+pub(crate) async fn breathe(environment: &Environment, clients: usize, seen: u64) -> u64 {
+    let breath = BREATH_PER_CLIENT * u32::try_from(clients).unwrap_or(u32::MAX);
+    tokio::time::sleep(breath.min(BREATH_MAX)).await;
+    tokio::select! {
+        now_seen = environment.roster_changed(seen) => now_seen,
+        () = tokio::time::sleep(limits::PEER_HEARTBEAT_INTERVAL) => seen,
+    }
+}
+
+/// Room for the name of an instance.
+const INSTANCE_BYTES: usize = size_of::<u128>();
+
+/// What one message says.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Part {
+    /// What changed of clients.
+    pub(crate) news: News,
+    /// Everybody who was there at the beginning has been told.
+    pub(crate) complete: bool,
+    /// The relays, if they are told anew.
+    pub(crate) relays: Option<Vec<RelaySighting>>,
+}
+
+/// What is to be told, in messages of a bounded size; the last one, which may be empty, says that it is the last.
+pub(crate) fn parts_to_wire(part: Part) -> Vec<RosterPart> {
+    let Part { news, relays, .. } = part;
+    let mut parts = Vec::new();
+    let mut part = RosterPart { relays: relays.map(relays_to_wire), ..RosterPart::default() };
+    let mut bytes = part.encoded_len();
+    let mut close_if_large = |part: &mut RosterPart, bytes: &mut usize| {
+        if *bytes >= limits::PEER_PART_BYTES {
+            *bytes = 0;
+            parts.push(std::mem::take(part));
+        }
+    };
+    for sighting in news.changed {
+        let member = member_to_wire(sighting);
+        bytes += member.encoded_len();
+        part.members.push(member);
+        close_if_large(&mut part, &mut bytes);
+    }
+    for (position, instances) in news.arrived {
+        for some in instances.chunks(limits::PEER_PART_BYTES / INSTANCE_BYTES) {
+            let arrived = arrived_to_wire(position, some);
+            bytes += arrived.encoded_len();
+            part.arrived.push(arrived);
+            close_if_large(&mut part, &mut bytes);
+        }
+    }
+    for instance in news.gone {
+        bytes += INSTANCE_BYTES;
+        part.gone.push(instance_to_wire(instance));
+        close_if_large(&mut part, &mut bytes);
+    }
+    part.complete = true;
+    parts.push(part);
+    parts
+}
+
+/// What a message of another server or of a relay says; `server` is the one that tells it.
+///
+/// # Errors
+/// When the message makes no sense.
+pub(crate) fn part_from_wire(part: RosterPart, server: &str) -> Result<Part, ConvertError> {
+    let RosterPart { members, gone, complete, arrived, relays } = part;
+    let changed = members.into_iter().map(|member| member_from_wire(member, server));
+    let gone = gone.iter().map(|instance| instance_from_wire(instance));
+    let news = News {
+        changed: changed.collect::<Result<_, _>>()?,
+        arrived: arrived.iter().map(arrived_from_wire).collect::<Result<_, _>>()?,
+        gone: gone.collect::<Result<_, _>>()?,
+    };
+    Ok(Part { news, complete, relays: relays.map(relays_from_wire).transpose()? })
+}
+
+fn arrived_to_wire(position: Position, instances: &[u128]) -> Arrived {
+    let mut bytes = Vec::with_capacity(instances.len() * INSTANCE_BYTES);
+    for instance in instances {
+        bytes.extend_from_slice(&instance.to_be_bytes());
+    }
+    Arrived { position: Some(convert::position_to_wire(position)), instances: bytes.into() }
+}
+
+fn arrived_from_wire(arrived: &Arrived) -> Result<(Position, Vec<u128>), ConvertError> {
+    let position = arrived.position.as_ref().ok_or(ConvertError::Missing("position"))?;
+    let instances = arrived.instances.chunks(INSTANCE_BYTES).map(instance_from_wire);
+    Ok((convert::position_from_wire(position)?, instances.collect::<Result<_, _>>()?))
+}
+
+fn relays_to_wire(relays: Vec<RelaySighting>) -> RelayList {
+    let relays = relays.into_iter().map(|seen| RelaySeen {
+        relay: instance_to_wire(seen.relay),
+        name: seen.name,
+        link_counter: seen.link_counter,
+        connected: seen.address.is_some(),
+        last_seen_ms: seen.last_seen_ms,
+        address: seen.address.unwrap_or_default(),
+    });
+    RelayList { relays: relays.collect() }
+}
+
+fn relays_from_wire(list: RelayList) -> Result<Vec<RelaySighting>, ConvertError> {
+    let relays = list.relays.into_iter().map(|seen| {
+        Ok(RelaySighting {
+            relay: instance_from_wire(&seen.relay)?,
+            name: seen.name,
+            link_counter: seen.link_counter,
+            address: seen.connected.then_some(seen.address),
+            last_seen_ms: seen.last_seen_ms,
+        })
+    });
+    relays.collect()
+}
+
 /// A client for another server.
-pub(crate) fn member_to_wire(sighting: Sighting) -> Member {
+fn member_to_wire(sighting: Sighting) -> Member {
     let Sighting { known, report, connected, address, .. } = sighting;
     Member {
         instance: instance_to_wire(known.instance),
@@ -26,6 +153,7 @@ pub(crate) fn member_to_wire(sighting: Sighting) -> Member {
         address,
         state: report.map(report_to_wire),
         position: known.position.map(convert::position_to_wire),
+        via: known.via,
     }
 }
 
@@ -33,7 +161,7 @@ pub(crate) fn member_to_wire(sighting: Sighting) -> Member {
 ///
 /// # Errors
 /// When the message makes no sense.
-pub(super) fn member_from_wire(member: Member, server: &str) -> Result<Sighting, ConvertError> {
+fn member_from_wire(member: Member, server: &str) -> Result<Sighting, ConvertError> {
     let position = member.position.as_ref().map(convert::position_from_wire).transpose()?;
     Ok(Sighting {
         known: RosterEntry {
@@ -46,6 +174,7 @@ pub(super) fn member_from_wire(member: Member, server: &str) -> Result<Sighting,
             level: member.level,
             last_seen_ms: member.last_seen_ms,
             position,
+            via: member.via,
         },
         report: member.state.map(report_from_wire).transpose()?,
         connected: member.connected,
@@ -101,7 +230,7 @@ fn report_from_wire(state: ClientState) -> Result<Report, ConvertError> {
 mod tests {
     use super::*;
     use flagd_core::entry::{EntryId, EntryKind};
-    use flagd_core::revision::{Digest, Epoch, Position};
+    use flagd_core::revision::{Digest, Epoch};
 
     fn sighting(report: Option<Report>) -> Sighting {
         let position =
@@ -117,6 +246,7 @@ mod tests {
                 level: 7,
                 last_seen_ms: 8,
                 position: report.is_some().then_some(position),
+                via: "east".to_owned(),
             },
             connected: report.is_some(),
             report,
@@ -143,6 +273,53 @@ mod tests {
             let sighting = sighting(report);
             assert_eq!(member_from_wire(member_to_wire(sighting.clone()), "b"), Ok(sighting), "{name}");
         }
+    }
+
+    #[test]
+    fn ten_thousand_acknowledgements_are_sixteen_bytes_each() {
+        let position = sighting(Some(Report::default())).known.position.unwrap();
+        let instances: Vec<u128> = (0..10_000).collect();
+        let news = News { arrived: vec![(position, instances.clone())], ..News::default() };
+        let parts = parts_to_wire(Part { news, ..Part::default() });
+        let bytes: usize = parts.iter().map(RosterPart::encoded_len).sum();
+        assert!((160_000..160_200).contains(&bytes), "{bytes} bytes");
+        let heard: Vec<_> = parts.into_iter().map(|part| part_from_wire(part, "").unwrap()).collect();
+        let arrived: Vec<_> = heard.iter().flat_map(|part| part.news.arrived.clone()).collect();
+        assert_eq!(arrived, [(position, instances)]);
+        assert!(heard.last().is_some_and(|part| part.complete));
+    }
+
+    #[test]
+    fn what_is_told_comes_in_parts_that_fit_and_arrives_whole() {
+        let members = (0..5_000_u32).map(|number| {
+            let mut one = sighting(Some(Report::default()));
+            one.known.instance = u128::from(number);
+            one.known.name = "n".repeat(200);
+            one
+        });
+        let members: Vec<_> = members.collect();
+        let relays = vec![RelaySighting {
+            relay: 1,
+            name: "east".to_owned(),
+            link_counter: 2,
+            address: Some("there".to_owned()),
+            last_seen_ms: 3,
+        }];
+        let gone: Vec<u128> = (0..40_000).collect();
+        let news = News { changed: members.clone(), gone: gone.clone(), ..News::default() };
+        let parts = parts_to_wire(Part { news, relays: Some(relays.clone()), complete: true });
+        assert!(parts.len() > 5);
+        let (mut all, mut all_gone, mut told) = (Vec::new(), Vec::new(), Vec::new());
+        let last = parts.len() - 1;
+        for (at, part) in parts.into_iter().enumerate() {
+            assert!(part.encoded_len() <= limits::PEER_MESSAGE_MAX_BYTES);
+            let part = part_from_wire(part, "b").unwrap();
+            assert_eq!(part.complete, at == last);
+            all.extend(part.news.changed);
+            all_gone.extend(part.news.gone);
+            told.extend(part.relays.unwrap_or_default());
+        }
+        assert_eq!((all, all_gone, told), (members, gone, relays));
     }
 
     #[test]

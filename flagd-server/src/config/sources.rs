@@ -17,6 +17,7 @@ const NAMES: &[&str] = &[
     "listen",
     "store",
     "ephemeral",
+    "upstream",
     "insecure",
     "server-name",
     "advertise",

@@ -30,6 +30,7 @@ fn without_options_there_are_good_ones() {
         command: Command::Serve,
         store: StoreChoice::Redb("data/flagd.redb".into()),
         quota_bytes: QUOTA_DEFAULT_BYTES,
+        upstream: vec![],
         listen: "127.0.0.1:8013".parse().unwrap(),
         server_name: "flagd".to_owned(),
         advertise: None,
@@ -76,6 +77,7 @@ fn every_option_is_known_to_every_place() {
         command: Command::Serve,
         store: StoreChoice::Redb("x/y.redb".into()),
         quota_bytes: 512 * 1024 * 1024,
+        upstream: vec!["http://a:1".to_owned(), "http://b:2".to_owned()],
         listen: "0.0.0.0:9000".parse().unwrap(),
         server_name: "one".to_owned(),
         advertise: Some("http://10.0.0.5:8013".to_owned()),
@@ -91,7 +93,7 @@ fn every_option_is_known_to_every_place() {
         banner: Banner::Hidden,
     };
     let line = "--listen 0.0.0.0:9000 --insecure --store redb:x/y.redb --quota 512MiB --server-name one \
-                --advertise http://10.0.0.5:8013/ \
+                --advertise http://10.0.0.5:8013/ --upstream http://a:1,http://b:2 \
                 --drain-timeout 1500ms --connections-max 1 --connections-per-second 2 --streams-max 3 \
                 --streams-per-second 4 --streams-at-once 1000000 --log-format json --log-level debug --quiet";
     assert_eq!(resolve(&line.split_whitespace().collect::<Vec<_>>(), &[], ""), Ok(wanted.clone()));
@@ -102,6 +104,7 @@ fn every_option_is_known_to_every_place() {
         ("FLAGD_QUOTA", "536870912"),
         ("FLAGD_SERVER_NAME", "one"),
         ("FLAGD_ADVERTISE", "http://10.0.0.5:8013"),
+        ("FLAGD_UPSTREAM", "http://a:1, http://b:2/"),
         ("FLAGD_DRAIN_TIMEOUT", "1500ms"),
         ("FLAGD_CONNECTIONS_MAX", "1"),
         ("FLAGD_CONNECTIONS_PER_SECOND", "2"),
@@ -116,7 +119,7 @@ fn every_option_is_known_to_every_place() {
     let file = "listen = \"0.0.0.0:9000\"\ninsecure = true\nstore = \"x/y.redb\"\nquota = \"512MiB\"\n\
                 server-name = \"one\"\ndrain-timeout = \"1500ms\"\nlog-format = \"json\"\nlog-level = \"debug\"\n\
                 quiet = true\nconnections-max = 1\nconnections-per-second = 2\nstreams-max = 3\n\
-                streams-per-second = 4\nstreams-at-once = 1000000\nephemeral = false\nadvertise = \"http://10.0.0.5:8013\"\n";
+                streams-per-second = 4\nstreams-at-once = 1000000\nephemeral = false\nupstream = \"http://a:1,http://b:2\"\nadvertise = \"http://10.0.0.5:8013\"\n";
     assert_eq!(resolve(&["--config", "flagd.toml"], &[], file), Ok(wanted));
 }
 

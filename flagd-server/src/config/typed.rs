@@ -39,6 +39,11 @@ pub struct TypedOptions {
     #[arg(long)]
     pub ephemeral: bool,
 
+    /// Be a relay: show what these servers show (the first that answers) to clients of one's own, and tell them who has
+    /// applied what. Nothing is written here; the store, data/relay.redb by default, keeps what was shown last.
+    #[arg(long, value_name = "URL,URL")]
+    pub upstream: Option<String>,
+
     /// Listen on an address that other machines can reach, although this version has neither encryption nor
     /// authentication: whoever reaches it can change flags.
     #[arg(long)]
@@ -138,6 +143,7 @@ impl TypedOptions {
             "listen" => self.listen.clone(),
             "store" => self.store.clone(),
             "ephemeral" => yes(self.ephemeral),
+            "upstream" => self.upstream.clone(),
             "insecure" => yes(self.insecure),
             "server-name" => self.server_name.clone(),
             "advertise" => self.advertise.clone(),
@@ -167,6 +173,7 @@ Examples:
   flagd --ephemeral                        try things out and leave nothing behind
   flagd --store /var/lib/flagd/flagd.redb --log-format json
   flagd --store etcd://e1:2379,e2:2379,e3:2379/flagd
+  flagd --upstream http://flagd:8013 --server-name east-1
   flagd --config /etc/flagd.toml           with listen, store, quota ... in a file
   flagd backup before-launch.redb          copy the store, also while the server runs
   flagd restore before-launch.redb --to data/flagd.redb --force

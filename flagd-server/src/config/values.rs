@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::StoreChoice;
-use crate::limits::{ADMISSION_MAX, HELLO_TEXT_MAX_BYTES};
+use crate::limits::{ADMISSION_MAX, HELLO_TEXT_MAX_BYTES, UPSTREAMS_MAX};
 use crate::store::etcd::EtcdConfig;
 use crate::telemetry::{LogFormat, LogLevel};
 
@@ -65,6 +65,16 @@ pub(super) fn url(text: &str) -> Result<String, String> {
         }
         _ => Err(wrong()),
     }
+}
+
+/// Where the servers are that a relay follows, in the order in which they are tried.
+pub(super) fn urls(text: &str) -> Result<Vec<String>, String> {
+    let wrong = |_| "is not written as http://HOST:PORT,http://HOST:PORT".to_owned();
+    let urls = text.split(',').map(|one| url(one.trim())).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+    if urls.len() > UPSTREAMS_MAX {
+        return Err(format!("names {} servers, at most {UPSTREAMS_MAX} are taken", urls.len()));
+    }
+    Ok(urls)
 }
 
 pub(super) fn size(text: &str) -> Result<u64, String> {

@@ -74,6 +74,7 @@ impl Control {
     /// # Errors
     /// [`ControlError`]; nothing was changed then, except for [`ControlError::OutcomeUnknown`], which says so.
     pub async fn change(&self, request: ChangeRequest) -> Result<ChangeResponse, ControlError> {
+        self.must_be_no_relay("records no changes")?;
         let mut wish = request::check(request)?;
         let mut patience = Patience::new();
         let environment = patience.ask(self.environment(&wish.environment)).await?;

@@ -20,6 +20,7 @@ impl Control {
             position: Some(fresh.wire_position()),
             clients: standings.clients.iter().map(client_to_wire).collect(),
             server: self.server.clone(),
+            away_relays: standings.away_relays().map(ToOwned::to_owned).collect(),
             unanswered_servers: standings.unanswered,
         })
     }
@@ -52,6 +53,7 @@ pub(super) fn client_to_wire(client: &ClientStanding) -> ClientInfo {
         held_oldest_age_ms: client.held_oldest_age_ms,
         address: client.address.clone(),
         server: client.server.clone(),
+        via: known.via.clone(),
     }
 }
 

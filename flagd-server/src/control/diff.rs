@@ -19,6 +19,7 @@ impl Control {
     /// # Errors
     /// [`ControlError::NoSuchRevision`], or what the store says.
     pub async fn diff(&self, request: DiffRequest) -> Result<DiffResponse, ControlError> {
+        self.must_be_no_relay("keeps no history")?;
         let name = request.name.as_ref().map(Name::from_wire).transpose()?;
         let turn = self.readers.turn().await?;
         let to_fresh = self.fresh(&request.environment).await?;

@@ -1,5 +1,6 @@
 //! Environments as a whole: which there are, how they do, and how one comes into being.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flagd_core::entry::EntryKind;
@@ -12,6 +13,7 @@ use flagd_proto::{convert, stream};
 
 use super::read::Fresh;
 use super::{Control, ControlError, change, request};
+use crate::hub::relays::{PATH, RelaySighting};
 use crate::hub::{Environment, Standing, Standings, Target};
 use crate::limits;
 use crate::store::{Created, StoreError};
@@ -40,6 +42,7 @@ impl Control {
         &self,
         request: CreateEnvironmentRequest,
     ) -> Result<CreateEnvironmentResponse, ControlError> {
+        self.must_be_no_relay("creates no environments")?;
         let name = request::environment(&request.name)?;
         let known = self.hub.log().environments().await?;
         if known.contains(&name) {
@@ -94,6 +97,7 @@ impl Control {
             environments,
             others: others.map(|peer| OtherServer { name: peer.name, url: peer.url }).collect(),
             alarms: self.hub.vacancy().into_iter().collect(),
+            relay_of: self.hub.upstream().unwrap_or_default().to_owned(),
         })
     }
 
@@ -165,5 +169,27 @@ fn status(
         alarms,
         quota_used_ppm: quota_used_ppm.copied().unwrap_or_default(),
         unanswered_servers: standings.unanswered.clone(),
+        relays: relays(standings),
     }
+}
+
+/// The relays, each with how many clients are connected to it or to those behind it.
+fn relays(standings: &Standings) -> Vec<admin::RelayInfo> {
+    let mut connected: BTreeMap<&str, u32> = BTreeMap::new();
+    for client in standings.clients.iter().filter(|client| client.connected) {
+        *connected.entry(&client.client.via).or_default() += 1;
+    }
+    let info = |relay: &RelaySighting| {
+        let inside = format!("{}{PATH}", relay.name);
+        let is_behind = |via: &str| via == relay.name || via.starts_with(&inside);
+        let behind = connected.iter().filter(|(via, _)| is_behind(via)).map(|(_, count)| count);
+        admin::RelayInfo {
+            name: relay.name.clone(),
+            connected: relay.address.is_some(),
+            address: relay.address.clone().unwrap_or_default(),
+            last_seen_ms: relay.last_seen_ms,
+            clients_connected: behind.sum(),
+        }
+    };
+    standings.relays.iter().map(info).collect()
 }

@@ -110,6 +110,14 @@ pub enum ControlError {
         /// Where one could go back to, newest first.
         candidates: Vec<admin::HistoryChange>,
     },
+    /// This server is a relay and records nothing; nothing was changed. Do: ask the server that it follows.
+    #[error("this is a relay of {upstream}, which {cannot}")]
+    Relay {
+        /// Where that server is.
+        upstream: String,
+        /// What a relay does not do.
+        cannot: &'static str,
+    },
     /// This server cannot act now; nothing was changed. Do: ask again, here or at another server.
     #[error("{0}")]
     Unavailable(String),

@@ -70,6 +70,7 @@ impl Control {
     /// # Errors
     /// [`ControlError::UnknownEntry`] when nothing is known of the name, or what the store says.
     pub async fn history(&self, request: HistoryRequest) -> Result<HistoryResponse, ControlError> {
+        self.must_be_no_relay("keeps no history")?;
         let fresh = self.fresh(&request.environment).await?;
         let name = request.name.as_ref().map(Name::from_wire).transpose()?;
         let newest = fresh.position().revision;

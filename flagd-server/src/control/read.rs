@@ -26,7 +26,7 @@ const NAMED_MAX: usize = 10;
 pub(super) struct Fresh {
     pub(super) environment: Arc<Environment>,
     pub(super) view: View,
-    /// 0: the view is the head that the store has now.
+    /// 0: the view is the head that the store has now. On a relay: since it was the head of the server above.
     pub(super) view_age_ms: u64,
 }
 
@@ -79,6 +79,11 @@ impl Control {
 
     /// The newest view of an environment.
     pub(super) async fn freshen(&self, environment: Arc<Environment>) -> Fresh {
+        if self.hub.upstream().is_some() {
+            let view = environment.view();
+            let view_age_ms = self.hub.clock().now_ms().saturating_sub(view.confirmed_ms);
+            return Fresh { environment, view, view_age_ms };
+        }
         let (view, reached) = match self.hub.log().head(environment.name()).await {
             Ok(Some(head)) => {
                 let view = environment.view_at(head, limits::READ_WAIT_MAX).await;

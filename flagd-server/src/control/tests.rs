@@ -168,6 +168,7 @@ fn client(name: &str, level: u32) -> RosterEntry {
         level,
         last_seen_ms: NOW,
         position: None,
+        via: String::new(),
     }
 }
 

@@ -57,6 +57,10 @@ impl Control {
             match change {
                 Some(change) => change.entries.into_iter().map(|(write, _)| write.id).collect(),
                 None if revision == Revision::ZERO => Vec::new(),
+                // A relay does not keep every change: there, who refuses anything counts as refusing it.
+                None if self.hub.upstream().is_some() => {
+                    fresh.state().entries().map(|(id, _)| id.clone()).collect()
+                }
                 // Without the entries a client that refuses one of them would pass for done.
                 None => return Err(self.no_such_revision(&fresh, revision).await?),
             }
@@ -158,6 +162,7 @@ impl Waiting {
             elapsed_us: u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX),
             revision: self.target.position.revision.0,
             unanswered_servers: standings.unanswered.clone(),
+            away_relays: standings.away_relays().map(ToOwned::to_owned).collect(),
         }
     }
 
@@ -210,7 +215,7 @@ fn is_news(last: &WaitProgress, next: &WaitProgress) -> bool {
     let numbers = |progress: &WaitProgress| {
         let standings: Vec<_> =
             progress.missing.iter().map(|client| (client.instance.clone(), client.standing)).collect();
-        let unanswered = progress.unanswered_servers.clone();
+        let unanswered = (progress.unanswered_servers.clone(), progress.away_relays.clone());
         (
             progress.expected,
             progress.applied,

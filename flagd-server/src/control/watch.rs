@@ -35,6 +35,7 @@ impl Control {
     /// # Errors
     /// [`ControlError::NoSuchRevision`] when changes after that revision are no longer, or not yet, in the history.
     pub async fn watch(self: &Arc<Self>, request: WatchRequest) -> Result<Watching, ControlError> {
+        self.must_be_no_relay("does not know who changes what")?;
         let environment = self.named(&request.environment).await?;
         // Before the head is read, so that nothing falls between.
         let announcements = environment.announcements();

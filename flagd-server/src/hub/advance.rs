@@ -93,6 +93,11 @@ impl Core {
         Core::begin(state, snapshot)
     }
 
+    /// Goes on from what is shown.
+    pub(crate) fn resume(shown: &Shown) -> Core {
+        Core { spare: Arc::clone(&shown.state), behind: Vec::new() }
+    }
+
     fn begin(state: State, snapshot: Snapshot) -> (Core, Shown) {
         let bytes = state.entries().map(|(id, entry)| id.key.len() + entry.bytes.len()).sum();
         let state = Arc::new(state);

@@ -18,8 +18,10 @@ use super::advance::Shown;
 use super::bell::{Bell, Listener};
 use super::delta_log::{DeltaLog, Record};
 use super::merge::{Merged, Sighting};
-use super::roster::{Admission, Introduction, News, Roster, Seat};
+use super::relays::Relays;
+use super::roster::{Admission, Introduction, News, Roster, Seat, Telling};
 use super::standing::{self, Report};
+use super::uplink::Uplink;
 use super::{Announced, Standings, Target, View, frames};
 use crate::clock::Clock;
 use crate::limits;
@@ -45,6 +47,9 @@ pub struct Environment {
     full_sends: Arc<Semaphore>,
     announcements: broadcast::Sender<Announced>,
     pub(crate) roster: Roster,
+    pub(crate) relays: Relays,
+    /// What a relay knows of its way up; `None` on a server.
+    uplink: Option<Arc<Uplink>>,
     roster_change: ChangeBell,
     pub(crate) save_soon: Notify,
     pub(crate) saves: Saves,
@@ -94,14 +99,23 @@ impl Saves {
     }
 
     /// The first save that begins from now on.
-    fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.begun.load(Ordering::SeqCst) + 1
     }
 
-    async fn wait_for(&self, number: u64) {
+    pub(crate) async fn wait_for(&self, number: u64) {
         // The sender lives as long as this.
         let _ = self.done.subscribe().wait_for(|done| *done >= number).await;
     }
+}
+
+/// That a client seen for the first time is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// The save of the roster that will hold it.
+    save: u64,
+    /// The telling to the server above that will hold it.
+    told: Option<u64>,
 }
 
 /// A counter that can be waited for; ringing it is cheap when nobody waits.
@@ -151,13 +165,16 @@ pub(crate) struct Parts {
     pub(crate) shown: Shown,
     pub(crate) full_sends: Arc<Semaphore>,
     pub(crate) closing: watch::Receiver<bool>,
+    pub(crate) uplink: Option<Arc<Uplink>>,
+    /// When the state was last known to be the head, in milliseconds since 1970.
+    pub(crate) confirmed_ms: u64,
 }
 
 impl Environment {
     /// An environment that shows a state that was just loaded.
     pub(crate) fn new(parts: Parts) -> Environment {
-        let Parts { name, log, clock, shown, full_sends, closing } = parts;
-        let confirmed_ms = AtomicU64::new(clock.now_ms());
+        let Parts { name, log, clock, shown, full_sends, closing, uplink, confirmed_ms } = parts;
+        let confirmed_ms = AtomicU64::new(confirmed_ms);
         let deltas = RwLock::new(DeltaLog::new(shown.position(), limits::DELTA_LOG_MAX_BYTES));
         Environment {
             name,
@@ -170,6 +187,8 @@ impl Environment {
             full_sends,
             announcements: broadcast::Sender::new(ANNOUNCEMENTS_KEPT),
             roster: Roster::default(),
+            relays: Relays::default(),
+            uplink,
             // 0 is what a waiter begins with: its first call returns at once.
             roster_change: ChangeBell { count: AtomicU64::new(1), ..ChangeBell::default() },
             save_soon: Notify::new(),
@@ -228,7 +247,7 @@ impl Environment {
     /// The expected clients and where they stand relative to a change.
     #[must_use]
     pub fn standings(&self, of: &Target) -> Standings {
-        self.judge(Merged { clients: self.sightings(), unanswered: Vec::new() }, of)
+        self.judge(self.own_account(), of)
     }
 
     /// Where clients stand relative to a change.
@@ -243,8 +262,18 @@ impl Environment {
     }
 
     /// What somebody who was told of this server's clients has not heard yet.
-    pub(crate) fn roster_news(&self, told: &mut HashMap<u128, u64>) -> News {
-        self.roster.news(told, self.clock.now_ms())
+    pub(crate) fn roster_news(&self, told: &mut HashMap<u128, u64>, telling: Telling) -> News {
+        self.roster.news(told, telling, self.clock.now_ms())
+    }
+
+    /// What this server alone knows of clients.
+    pub(crate) fn own_account(&self) -> Merged {
+        Merged { clients: self.sightings(), relays: self.relays.sightings(), unanswered: Vec::new() }
+    }
+
+    /// What a relay knows of its way up; `None` on a server.
+    pub(crate) fn uplink(&self) -> Option<&Arc<Uplink>> {
+        self.uplink.as_ref()
     }
 
     /// Compares the roster with what all servers have left in the store: learns of clients of servers that are gone,
@@ -253,9 +282,23 @@ impl Environment {
     /// # Errors
     /// What the store says.
     pub(crate) async fn reconcile(&self) -> Result<(), StoreError> {
+        self.reconcile_relays().await?;
         let absent = self.roster.absent();
         let stored = self.log.roster(&self.name).await?;
         if self.roster.reconcile(&absent, stored, self.clock.now_ms()) {
+            self.roster_change.ring();
+        }
+        Ok(())
+    }
+
+    /// The same for the relays, of which there are few.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub(crate) async fn reconcile_relays(&self) -> Result<(), StoreError> {
+        let away = self.relays.away();
+        let stored = self.log.relays(&self.name).await?;
+        if self.relays.reconcile(&away, stored, self.clock.now_ms()) {
             self.roster_change.ring();
         }
         Ok(())
@@ -323,6 +366,11 @@ impl Environment {
     /// A read that began at `asked_ms` has found the view to be the head.
     pub(crate) fn confirm(&self, asked_ms: u64) {
         self.confirmed_ms.store(asked_ms, Ordering::Relaxed);
+    }
+
+    /// The same where several may have found so: the latest holds.
+    pub(crate) fn confirm_later(&self, asked_ms: u64) {
+        self.confirmed_ms.fetch_max(asked_ms, Ordering::Relaxed);
     }
 
     /// Whether the view is so old that clients should know.
@@ -404,25 +452,44 @@ impl Environment {
     }
 
     /// A client has said hello. If it was never seen before: the save of the roster that will hold it.
-    pub(crate) fn connect(&self, hello: Introduction) -> (Admission, Option<u64>) {
+    pub(crate) fn connect(&self, hello: Introduction) -> (Admission, Option<Memory>) {
         let admission = self.roster.connect(hello, self.clock.now_ms());
-        let mut save = None;
+        let mut memory = None;
         if let Admission::Admitted { first_seen, .. } = &admission {
             self.roster_change.ring();
             if *first_seen {
-                save = Some(self.saves.next());
-                self.save_soon.notify_one();
+                memory = Some(self.remember_soon());
             }
         }
-        (admission, save)
+        (admission, memory)
     }
 
-    /// Waits for a save of the roster; not for long, because a store that does not answer keeps no client from its flags.
-    pub(crate) async fn remembered(&self, save: u64) {
-        let wait = tokio::time::timeout(limits::FIRST_ANSWER_WAIT_MAX, self.saves.wait_for(save));
-        if wait.await.is_err() {
-            tracing::debug!(environment = %self.name, "the store does not take the roster; a new client is answered all the same");
+    /// Whoever is in the roster now is to be remembered soon, here and above.
+    pub(crate) fn remember_soon(&self) -> Memory {
+        let memory = Memory { save: self.saves.next(), told: self.uplink.as_ref().map(|up| up.told.next()) };
+        self.save_soon.notify_one();
+        self.roster_change.ring();
+        memory
+    }
+
+    /// Waits until it is; not for long, because a store that does not answer keeps no client from its flags.
+    pub(crate) async fn remembered(&self, memory: Memory) {
+        let Memory { save, told } = memory;
+        let up = self.uplink.as_ref().zip(told);
+        let all = async {
+            self.saves.wait_for(save).await;
+            if let Some((up, told)) = up {
+                up.heard(told).await;
+            }
+        };
+        if tokio::time::timeout(limits::FIRST_ANSWER_WAIT_MAX, all).await.is_err() {
+            tracing::debug!(environment = %self.name, "the roster is not taken; a new client is answered all the same");
         }
+    }
+
+    /// Something about the roster has changed.
+    pub(crate) fn ring(&self) {
+        self.roster_change.ring();
     }
 
     /// A client says what it has in use.
@@ -451,6 +518,7 @@ impl Environment {
 
     /// Forgets who has been lost for too long.
     pub(crate) fn expire(&self) {
+        self.relays.expire(self.clock.now_ms());
         if self.roster.expire(self.clock.now_ms()) > 0 {
             self.roster_change.ring();
         }

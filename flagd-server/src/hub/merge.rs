@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
+use super::relays::RelaySighting;
 use super::standing::Report;
 use crate::store::log::RosterEntry;
 
@@ -39,6 +40,8 @@ impl Sighting {
 pub(crate) struct Merged {
     /// Each client once.
     pub(crate) clients: Vec<Sighting>,
+    /// Each relay once.
+    pub(crate) relays: Vec<RelaySighting>,
     /// The servers that are there and did not answer.
     pub(crate) unanswered: Vec<String>,
 }
@@ -64,7 +67,7 @@ pub(crate) fn merge(accounts: Vec<Vec<Sighting>>) -> Vec<Sighting> {
 }
 
 /// The later connection counts; of one connection, who sees it; else who was told something; else who heard last.
-fn compare(a: &Sighting, b: &Sighting) -> Ordering {
+pub(crate) fn compare(a: &Sighting, b: &Sighting) -> Ordering {
     let rank = |sighting: &Sighting| {
         (
             sighting.known.connect_counter,
@@ -91,6 +94,7 @@ mod tests {
             level: 1,
             last_seen_ms,
             position: None,
+            via: String::new(),
         }
     }
 

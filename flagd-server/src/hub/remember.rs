@@ -40,6 +40,7 @@ pub(crate) async fn remember(environment: Arc<Environment>, mut stopped: watch::
         if is_shared(&environment) && now_ms.saturating_sub(refreshed_ms) >= limits::ROSTER_REFRESH_MS {
             refreshed_ms = now_ms;
             environment.roster.refresh(now_ms);
+            environment.relays.refresh(now_ms);
         }
         environment.expire();
         save(&environment).await;
@@ -52,6 +53,13 @@ pub(crate) async fn remember(environment: Arc<Environment>, mut stopped: watch::
 
 async fn save(environment: &Environment) {
     let number = environment.saves.begin();
+    let (seen, gone) = environment.relays.take_unsaved();
+    if !(seen.is_empty() && gone.is_empty())
+        && let Err(error) = environment.log.save_relays(environment.name(), &seen, &gone).await
+    {
+        tracing::warn!(environment = %environment.name(), %error, "the relays could not be saved");
+        return environment.relays.put_back(&seen, &gone);
+    }
     let Some(unsaved) = environment.roster.take_unsaved() else { return environment.saves.done(number) };
     if let Err(error) = write(environment, &unsaved).await {
         tracing::warn!(environment = %environment.name(), %error, "the roster could not be saved");

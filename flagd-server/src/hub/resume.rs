@@ -103,15 +103,26 @@ async fn decide(environment: &Arc<Environment>, report: &Report) -> Result<Greet
             Claim::Same => return Ok(Greeting::UpToDate(ours)),
             Claim::Earlier(at) => match digest_at(environment, at).await? {
                 Some(digest) if digest == at.digest => return catch_up(environment, &shown, at).await,
+                // Forward is right in any case, and what a relay keeps of the past has gaps.
+                Some(_) if environment.uplink().is_some() => return Ok(Greeting::Full),
                 Some(_) => return other_story(environment, report, at).await,
                 None => return Ok(Greeting::Full),
             },
             Claim::OtherDigest(at) => return other_story(environment, report, at).await,
             Claim::Later(at) | Claim::Younger(at) => {
                 if !first {
+                    if let Some(uplink) = environment.uplink() {
+                        uplink.claim(at);
+                    }
                     return Ok(Greeting::GoAway("this server's view is behind"));
                 }
                 first = false;
+                if environment.uplink().is_some() {
+                    // What is kept here is no newer than the view; only the server above can know more.
+                    drop(shown);
+                    environment.view_at(at, limits::READ_WAIT_MAX).await;
+                    continue;
+                }
                 let head = environment.log.head(environment.name()).await?;
                 let Some(head) = head else {
                     return Ok(Greeting::GoAway("the environment's head is missing"));
@@ -151,6 +162,11 @@ async fn other_story(
 }
 
 async fn cut(environment: &Arc<Environment>, at: Position) -> Result<Greeting, StoreError> {
+    if let Some(uplink) = environment.uplink() {
+        // Whether history was cut is for the server that writes it to say.
+        uplink.claim(at);
+        return Ok(Greeting::GoAway("what the client knows is asked of the server above"));
+    }
     if !history::begin_on_claim(environment, at).await? {
         return Ok(Greeting::GoAway("history was cut a moment ago"));
     }

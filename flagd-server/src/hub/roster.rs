@@ -3,7 +3,8 @@
 //! Expected are the clients that are connected and those that left without `Bye` not long ago. The roster is
 //! synchronous, takes the time as an argument, and locks no more than the one client that it looks at, so that
 //! thousands of acknowledgements of one change do not queue behind each other. It does not know streams: a
-//! connection is a number, and a channel that is dropped when a newer connection takes its place.
+//! connection is a number, and a channel that is dropped when a newer connection takes its place. Clients behind
+//! relays are in it like any other (`behind`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,12 +13,15 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use flagd_core::revision::Position;
 use tokio::sync::oneshot;
 
 use super::merge::Sighting;
 use super::standing::Report;
 use crate::limits;
 use crate::store::log::RosterEntry;
+
+pub(crate) mod behind;
 
 /// How long a Bye is remembered; longer than a look into the store takes.
 const BYE_REMEMBERED: Duration = Duration::from_mins(1);
@@ -38,15 +42,32 @@ pub(crate) struct Roster {
 #[derive(Debug)]
 struct Member {
     known: RosterEntry,
-    /// `None`: only remembered from before a restart.
+    /// `None`: only remembered from before a restart, or the relay that knew is away.
     report: Option<Report>,
-    /// `None`: it left without `Bye`, or is remembered.
-    connection: Option<Connection>,
+    presence: Presence,
     /// From when on its absence counts.
     lost_since_ms: u64,
     /// Another one whenever something about it changes.
     stamp: u64,
+    /// The stamp of the last change that was more than a plain report (see [`Report::is_plain`]).
+    whole_stamp: u64,
     unsaved: bool,
+}
+
+/// Where a client is.
+#[derive(Debug)]
+enum Presence {
+    /// Connected here.
+    Here(Connection),
+    /// Known by a relay.
+    Behind {
+        /// The relay's link.
+        link: u64,
+        /// From where it is connected to the relay; `None`: it left that without `Bye`.
+        address: Option<String>,
+    },
+    /// It left without `Bye`, or is remembered, or its relay is away.
+    Absent,
 }
 
 #[derive(Debug)]
@@ -127,8 +148,26 @@ pub(crate) enum Parting {
 pub(crate) struct News {
     /// New ones, and those of whom something changed.
     pub(crate) changed: Vec<Sighting>,
+    /// Told before, and nothing changed but that they have this state in use, refusing and holding nothing.
+    pub(crate) arrived: Vec<(Position, Vec<u128>)>,
     /// Those that are not expected any more.
     pub(crate) gone: Vec<u128>,
+}
+
+impl News {
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.arrived.is_empty() && self.gone.is_empty()
+    }
+}
+
+/// What somebody who is told of the clients understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// Each client whole.
+    Whole,
+    /// Who only moved on in few bytes.
+    Compact,
 }
 
 impl Roster {
@@ -144,8 +183,15 @@ impl Roster {
         let stamp = self.stamp();
         let instance = known.instance;
         let counter = known.connect_counter;
-        let member =
-            Member { known, report: None, connection: None, lost_since_ms: now_ms, stamp, unsaved: false };
+        let member = Member {
+            known,
+            report: None,
+            presence: Presence::Absent,
+            lost_since_ms: now_ms,
+            stamp,
+            whole_stamp: stamp,
+            unsaved: false,
+        };
         match self.members.entry(instance) {
             Entry::Vacant(entry) => {
                 entry.insert(member);
@@ -163,7 +209,7 @@ impl Roster {
 
     /// Those that are not connected and whose state the store knows, by instance.
     pub(crate) fn absent(&self) -> Vec<u128> {
-        let absent = self.members.iter().filter(|member| member.connection.is_none() && !member.unsaved);
+        let absent = self.members.iter().filter(|member| !member.is_connected() && !member.unsaved);
         absent.map(|member| *member.key()).collect()
     }
 
@@ -173,7 +219,7 @@ impl Roster {
         let there: HashSet<u128> = stored.iter().map(|known| known.instance).collect();
         let mut changed = false;
         for instance in absent.iter().filter(|instance| !there.contains(instance)) {
-            let still = |_: &u128, member: &Member| member.connection.is_none() && !member.unsaved;
+            let still = |_: &u128, member: &Member| !member.is_connected() && !member.unsaved;
             changed |= self.members.remove_if(instance, still).is_some();
         }
         // Older records are leftovers: whoever is connected is written down again and again.
@@ -197,34 +243,28 @@ impl Roster {
         let number = self.connections.fetch_add(1, Ordering::Relaxed);
         let stamp = self.stamp();
         let (closer, replaced) = oneshot::channel();
-        let connection = Connection { number, address, _replaced: closer };
+        let member = Member {
+            known,
+            report: Some(report),
+            presence: Presence::Here(Connection { number, address, _replaced: closer }),
+            lost_since_ms: now_ms,
+            stamp,
+            whole_stamp: stamp,
+            unsaved: true,
+        };
         let crowded = self.members.len() >= limits::ROSTER_MAX;
         let first_seen = match self.members.entry(instance) {
             Entry::Occupied(mut entry) => {
-                let member = entry.get_mut();
-                if member.connection.is_some() && member.known.connect_counter > known.connect_counter {
+                let before = entry.get();
+                if before.is_connected() && before.known.connect_counter > member.known.connect_counter {
                     return Admission::Stale;
                 }
-                *member = Member {
-                    known,
-                    report: Some(report),
-                    connection: Some(connection),
-                    lost_since_ms: now_ms,
-                    stamp,
-                    unsaved: true,
-                };
+                entry.insert(member);
                 false
             }
             Entry::Vacant(_) if crowded => return Admission::Crowded,
             Entry::Vacant(entry) => {
-                entry.insert(Member {
-                    known,
-                    report: Some(report),
-                    connection: Some(connection),
-                    lost_since_ms: now_ms,
-                    stamp,
-                    unsaved: true,
-                });
+                entry.insert(member);
                 true
             }
         };
@@ -237,10 +277,7 @@ impl Roster {
         if let Some(mut member) = self.members.get_mut(&seat.instance)
             && member.holds(seat)
         {
-            member.known.last_seen_ms = now_ms;
-            member.known.position = report.position;
-            member.report = Some(report);
-            member.stamp = self.stamp();
+            member.take(report, self.stamp(), now_ms);
         }
     }
 
@@ -248,12 +285,7 @@ impl Roster {
     pub(crate) fn bye(&self, seat: Seat) -> bool {
         let left = self.members.remove_if(&seat.instance, |_, member| member.holds(seat));
         if let Some((_, member)) = &left {
-            let now = Instant::now();
-            let mut byes = self.byes();
-            byes.retain(|_, (_, at)| now.duration_since(*at) < BYE_REMEMBERED);
-            byes.insert(seat.instance, (member.known.connect_counter, now));
-            drop(byes);
-            self.forget(member.gone(Parting::Bye));
+            self.note_bye(member);
         }
         left.is_some()
     }
@@ -264,11 +296,8 @@ impl Roster {
         if !member.holds(seat) {
             return false;
         }
-        member.connection = None;
-        member.lost_since_ms = now_ms;
         member.known.last_seen_ms = now_ms;
-        member.unsaved = true;
-        member.stamp = self.stamp();
+        member.lose(self.stamp(), now_ms);
         self.unsaved.store(true, Ordering::Release);
         true
     }
@@ -287,6 +316,20 @@ impl Roster {
             self.forget(*gone);
         }
         expired.len()
+    }
+
+    fn note_bye(&self, member: &Member) {
+        let now = Instant::now();
+        let mut byes = self.byes();
+        byes.retain(|_, (_, at)| now.duration_since(*at) < BYE_REMEMBERED);
+        byes.insert(member.known.instance, (member.known.connect_counter, now));
+        drop(byes);
+        self.forget(member.gone(Parting::Bye));
+    }
+
+    /// Whether a client said Bye a moment ago. Of one that is gone without, others need not be told: it expires there, too.
+    pub(crate) fn said_bye(&self, instance: u128) -> bool {
+        self.byes().contains_key(&instance)
     }
 
     fn forget(&self, gone: Gone) {
@@ -340,7 +383,7 @@ impl Roster {
 
     /// Those that are connected are to be saved as seen now, so that other servers know that they are no leftovers.
     pub(crate) fn refresh(&self, now_ms: u64) {
-        for mut member in self.members.iter_mut().filter(|member| member.connection.is_some()) {
+        for mut member in self.members.iter_mut().filter(|member| member.is_connected()) {
             member.known.last_seen_ms = now_ms;
             member.unsaved = true;
         }
@@ -353,16 +396,26 @@ impl Roster {
         expected.map(|member| member.tell()).collect()
     }
 
-    /// What has changed since the calls before; `told` is kept by the caller and begins empty.
-    pub(crate) fn news(&self, told: &mut HashMap<u128, u64>, now_ms: u64) -> News {
+    /// What has changed since the calls before; `told` is kept by the caller and begins empty. Who is in it with 0 is
+    /// told whole again.
+    pub(crate) fn news(&self, told: &mut HashMap<u128, u64>, telling: Telling, now_ms: u64) -> News {
         let mut news = News::default();
+        let mut arrived: HashMap<Position, Vec<u128>> = HashMap::new();
         let mut still = HashSet::with_capacity(told.len());
         for member in self.members.iter().filter(|member| member.is_expected(now_ms)) {
             still.insert(*member.key());
-            if told.insert(*member.key(), member.stamp) != Some(member.stamp) {
-                news.changed.push(member.tell());
+            let before = told.insert(*member.key(), member.stamp).unwrap_or_default();
+            if before == member.stamp {
+                continue;
+            }
+            match member.plain_position() {
+                Some(position) if telling == Telling::Compact && before >= member.whole_stamp => {
+                    arrived.entry(position).or_default().push(*member.key());
+                }
+                _ => news.changed.push(member.tell()),
             }
         }
+        news.arrived = arrived.into_iter().collect();
         told.retain(|instance, _| {
             let keep = still.contains(instance);
             if !keep {
@@ -375,17 +428,47 @@ impl Roster {
 
     /// Whether somebody is expected who is not connected.
     pub(crate) fn has_absent(&self) -> bool {
-        self.members.iter().any(|member| member.connection.is_none())
+        self.members.iter().any(|member| !member.is_connected())
     }
 }
 
 impl Member {
     fn holds(&self, seat: Seat) -> bool {
-        self.connection.as_ref().is_some_and(|connection| connection.number == seat.number)
+        matches!(&self.presence, Presence::Here(connection) if connection.number == seat.number)
+    }
+
+    fn is_connected(&self) -> bool {
+        matches!(self.presence, Presence::Here(_) | Presence::Behind { address: Some(_), .. })
+    }
+
+    /// It says what it has in use.
+    fn take(&mut self, report: Report, stamp: u64, now_ms: u64) {
+        let was_plain = self.report.as_ref().is_some_and(Report::is_plain);
+        if !was_plain || !report.is_plain() {
+            self.whole_stamp = stamp;
+        }
+        self.stamp = stamp;
+        self.known.last_seen_ms = now_ms;
+        self.known.position = report.position;
+        self.report = Some(report);
+    }
+
+    /// It is not connected any more.
+    fn lose(&mut self, stamp: u64, now_ms: u64) {
+        self.presence = Presence::Absent;
+        self.lost_since_ms = now_ms;
+        self.unsaved = true;
+        self.stamp = stamp;
+        self.whole_stamp = stamp;
+    }
+
+    /// What it has in use, if that is all there is to say.
+    fn plain_position(&self) -> Option<Position> {
+        self.report.as_ref().filter(|report| report.is_plain())?.position
     }
 
     fn is_expected(&self, now_ms: u64) -> bool {
-        self.connection.is_some() || now_ms.saturating_sub(self.lost_since_ms) < limits::LOST_AFTER_MS
+        self.is_connected() || now_ms.saturating_sub(self.lost_since_ms) < limits::LOST_AFTER_MS
     }
 
     fn gone(&self, parting: Parting) -> Gone {
@@ -393,12 +476,16 @@ impl Member {
     }
 
     fn tell(&self) -> Sighting {
-        let address = self.connection.as_ref().map(|connection| connection.address.clone());
+        let address = match &self.presence {
+            Presence::Here(connection) => connection.address.clone(),
+            Presence::Behind { address, .. } => address.clone().unwrap_or_default(),
+            Presence::Absent => String::new(),
+        };
         Sighting {
             known: self.known.clone(),
             report: self.report.clone(),
-            connected: self.connection.is_some(),
-            address: address.unwrap_or_default(),
+            connected: self.is_connected(),
+            address,
             server: String::new(),
         }
     }

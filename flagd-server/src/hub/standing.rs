@@ -28,6 +28,19 @@ pub(crate) struct Report {
     pub(crate) refused_left_off: u32,
 }
 
+impl Report {
+    /// Whether the position says everything.
+    pub(crate) fn is_plain(&self) -> bool {
+        let Report { position: _, refused, held_snapshots, diverged, obeyed_kills, refused_left_off, .. } =
+            self;
+        refused.is_empty()
+            && *held_snapshots == 0
+            && !diverged
+            && obeyed_kills.is_empty()
+            && *refused_left_off == 0
+    }
+}
+
 /// Where a client stands.
 ///
 /// `report` is `None` for a client that is only remembered from before the server's restart: what it refuses is
@@ -77,7 +90,7 @@ pub(crate) fn judge(
     history: Epoch,
     is_killed: impl Fn(&EntryId) -> bool,
 ) -> Standings {
-    let Merged { clients, unanswered } = merged;
+    let Merged { clients, relays, unanswered } = merged;
     let mut clients: Vec<_> = clients
         .into_iter()
         .map(|sighting| {
@@ -87,7 +100,7 @@ pub(crate) fn judge(
         })
         .collect();
     by_name(&mut clients);
-    Standings { clients, unanswered }
+    Standings { clients, unanswered, relays }
 }
 
 /// Those who do not understand `level`, by name.
@@ -124,11 +137,16 @@ fn stands(sighting: Sighting, standing: Standing) -> ClientStanding {
 }
 
 impl Standings {
+    /// The names of the relays that are away.
+    pub(crate) fn away_relays(&self) -> impl Iterator<Item = &str> {
+        self.relays.iter().filter(|relay| relay.address.is_none()).map(|relay| relay.name.as_str())
+    }
+
     /// Whether the change is confirmed: nobody to ask is never success, and unknown is never done. A server that does
-    /// not answer may have clients that nobody else knows.
+    /// not answer and a relay that is away may have clients that nobody else knows.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        if !self.unanswered.is_empty() {
+        if !self.unanswered.is_empty() || self.away_relays().next().is_some() {
             return Verdict::Unconfirmed;
         }
         if self.clients.is_empty() {
@@ -143,6 +161,7 @@ impl Standings {
 mod tests {
     use super::*;
     use crate::hub::ClientStanding;
+    use crate::hub::relays::RelaySighting;
     use crate::store::log::RosterEntry;
     use flagd_core::revision::Digest;
 
@@ -264,6 +283,7 @@ mod tests {
                         level: 1,
                         last_seen_ms: 0,
                         position: None,
+                        via: String::new(),
                     },
                     standing: *standing,
                     connected: true,
@@ -275,8 +295,20 @@ mod tests {
                     held_oldest_age_ms: 0,
                 })
                 .collect();
-            let mut standings = Standings { clients, unanswered: vec![] };
+            let mut standings = Standings { clients, ..Standings::default() };
             assert_eq!(standings.verdict(), *want, "{name}");
+            let relay = |address: Option<&str>| RelaySighting {
+                relay: 1,
+                name: "east".to_owned(),
+                link_counter: 1,
+                address: address.map(ToOwned::to_owned),
+                last_seen_ms: 0,
+            };
+            standings.relays = vec![relay(Some("there"))];
+            assert_eq!(standings.verdict(), *want, "{name}, and a relay is there");
+            standings.relays = vec![relay(None)];
+            assert_eq!(standings.verdict(), Verdict::Unconfirmed, "{name}, and a relay is away");
+            standings.relays = vec![];
             standings.unanswered.push("b".to_owned());
             assert_eq!(standings.verdict(), Verdict::Unconfirmed, "{name}, and a server did not answer");
         }

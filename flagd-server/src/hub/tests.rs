@@ -73,6 +73,7 @@ fn hello(instance: u128, position: Option<Position>) -> Introduction {
         level: 1,
         last_seen_ms: 0,
         position: None,
+        via: String::new(),
     };
     Introduction { known, report: report(position), address: String::new() }
 }

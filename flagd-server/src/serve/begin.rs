@@ -19,6 +19,7 @@ pub const FIRST_ENVIRONMENT: &str = "default";
 /// # Errors
 /// [`StoreError`].
 pub async fn begin(log: &Log, clock: &Clock) -> Result<Option<String>, StoreError> {
+    log.must_be_a_servers().await?;
     // In this order: whoever leaves the mark has made an environment before, which is then seen.
     let past = log.past().await?;
     if !log.environments().await?.is_empty() {

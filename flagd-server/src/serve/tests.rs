@@ -44,6 +44,7 @@ impl Running {
             advertise: None,
             drain_timeout: Duration::from_secs(10),
             admission: limits::Admission::default(),
+            upstream: Vec::new(),
         };
         let server = Server::build(settings, address).await.unwrap();
         let hub = Arc::clone(&server.hub);

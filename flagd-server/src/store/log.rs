@@ -25,6 +25,10 @@ mod checkpoint;
 mod encoding;
 mod reading;
 mod records;
+mod replica;
+
+pub use records::{FirstAnswer, RelayEntry, RelayGone};
+pub use replica::Kept;
 
 /// Expired answers are looked for at most this often.
 const HOUSEKEEPING_EVERY_MS: u64 = 60 * 60 * 1_000;
@@ -114,17 +118,6 @@ pub enum Outcome {
     Lost,
 }
 
-/// The first answer to a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FirstAnswer {
-    /// The change that it made.
-    pub revision: Revision,
-    /// The encoded answer.
-    pub answer: Vec<u8>,
-    /// What was asked; `None` when an older version recorded it.
-    pub fingerprint: Option<u128>,
-}
-
 /// A client that is expected to acknowledge, as it is remembered across restarts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RosterEntry {
@@ -146,6 +139,8 @@ pub struct RosterEntry {
     pub last_seen_ms: u64,
     /// What it had in use then; `None` when it had nothing.
     pub position: Option<Position>,
+    /// The relays that it was seen through, from the server on; empty: none.
+    pub via: String,
 }
 
 impl Change {

@@ -584,5 +584,6 @@ pub(super) fn hello(
         sdk: "load/1".into(),
         level: flagd_core::definition::LEVEL,
         state: Some(ClientState::default()),
+        relay: false,
     }))
 }

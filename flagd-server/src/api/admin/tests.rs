@@ -36,6 +36,7 @@ impl World {
             advertise: None,
             drain_timeout: Duration::from_secs(5),
             admission: crate::limits::Admission::default(),
+            upstream: Vec::new(),
         };
         let (stop, stopped) = oneshot::channel::<()>();
         tokio::spawn(async move { serve(listener, settings, async { drop(stopped.await) }).await.unwrap() });

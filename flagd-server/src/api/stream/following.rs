@@ -19,7 +19,7 @@ use super::super::gate::Ticket;
 use super::inbound::Inbound;
 use super::{Farewell, go_away, hello, is_the_clients_fault};
 use crate::hub::bell::Listener;
-use crate::hub::environment::Full;
+use crate::hub::environment::{Full, Memory};
 use crate::hub::roster::{Admission, Introduction, Seat};
 use crate::hub::standing::Report;
 use crate::hub::subscriber::{Pulled, Subscriber};
@@ -34,10 +34,11 @@ const FRAMES_PER_LOOK: u32 = 32;
 /// A full state; the sender is dropped when its last part was taken.
 type Granted = (Full, oneshot::Sender<()>);
 
-/// A client's place in the roster; giving it up in any way but `Bye` leaves the client as lost.
+/// A client's place in the roster; giving it up in any way but `Bye` leaves the client as lost. A relay has no
+/// seat in it.
 pub(super) struct Place {
     environment: Arc<Environment>,
-    seat: Seat,
+    seat: Option<Seat>,
 }
 
 impl Place {
@@ -46,14 +47,15 @@ impl Place {
     pub(super) fn take(
         environment: &Arc<Environment>,
         hello: Introduction,
-    ) -> Result<(Place, oneshot::Receiver<()>, Option<u64>), Farewell> {
+    ) -> Result<(Place, oneshot::Receiver<()>, Option<Memory>), Farewell> {
         let (instance, name) = (hello.known.instance, hello.known.name.clone());
-        let (admission, save) = environment.connect(hello);
+        let (admission, memory) = environment.connect(hello);
         match admission {
             Admission::Admitted { seat, replaced, first_seen } => {
                 tracing::debug!(environment = %environment.name(), %instance, name, first_seen, "a client connected");
                 environment.metrics().streams_open.enter();
-                Ok((Place { environment: Arc::clone(environment), seat }, replaced, save))
+                let place = Place { environment: Arc::clone(environment), seat: Some(seat) };
+                Ok((place, replaced, memory))
             }
             Admission::Stale => Err(Farewell::Fail(Status::aborted(
                 "a newer stream of this instance is open; this one is closed",
@@ -63,10 +65,30 @@ impl Place {
     }
 }
 
+impl Place {
+    /// The place of a relay, which is no client.
+    pub(super) fn of_relay(environment: &Arc<Environment>) -> Place {
+        Place { environment: Arc::clone(environment), seat: None }
+    }
+
+    fn report(&self, report: Report) {
+        if let Some(seat) = self.seat {
+            self.environment.report(seat, report);
+        }
+    }
+
+    fn bye(&self) {
+        if let Some(seat) = self.seat {
+            self.environment.bye(seat);
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
+        let Some(seat) = self.seat else { return };
         // After a Bye the seat is empty and nothing happens.
-        self.environment.leave(self.seat);
+        self.environment.leave(seat);
         self.environment.metrics().streams_open.leave();
     }
 }
@@ -74,8 +96,8 @@ impl Drop for Place {
 /// After the Hello.
 pub(super) struct Following {
     place: Place,
-    _ticket: Ticket,
-    replaced: oneshot::Receiver<()>,
+    _ticket: Option<Ticket>,
+    replaced: Option<oneshot::Receiver<()>>,
     inbound: Inbound,
     listener: Listener,
     pub(super) subscriber: Subscriber,
@@ -91,9 +113,9 @@ pub(super) struct Following {
 impl Following {
     pub(super) fn new(
         place: Place,
-        replaced: oneshot::Receiver<()>,
+        replaced: Option<oneshot::Receiver<()>>,
         inbound: Inbound,
-        ticket: Ticket,
+        ticket: Option<Ticket>,
     ) -> Following {
         Following {
             listener: place.environment.listen(),
@@ -128,7 +150,7 @@ impl Following {
             if has_rung && self.place.environment.is_closing() {
                 return Poll::Ready(Err(go_away("this server stops")));
             }
-            if self.replaced.poll_unpin(context).is_ready() {
+            if self.replaced.as_mut().is_some_and(|replaced| replaced.poll_unpin(context).is_ready()) {
                 let status = Status::aborted("a newer stream of this instance took over");
                 return Poll::Ready(Err(Farewell::Fail(status)));
             }
@@ -226,7 +248,7 @@ impl Following {
                     environment.metrics().acknowledged.observe(took);
                 }
                 environment.metrics().acks.count();
-                environment.report(self.place.seat, report);
+                self.place.report(report);
                 Ok(())
             }
             Some(Message::NeedFull(need)) => {
@@ -234,14 +256,14 @@ impl Following {
                 let why: String = need.why.chars().take(64).collect();
                 tracing::info!(environment = %environment.name(), why, "a client asks for the full state");
                 if need.state.is_some() {
-                    environment.report(self.place.seat, report_of(need.state.as_ref())?);
+                    self.place.report(report_of(need.state.as_ref())?);
                 }
                 let delay = self.subscriber.full_delay();
                 self.ask_full(delay);
                 Ok(())
             }
             Some(Message::Bye(_)) => {
-                environment.bye(self.place.seat);
+                self.place.bye();
                 Err(Farewell::Silent)
             }
             Some(Message::Hello(_)) => Err(Farewell::Fail(Status::invalid_argument("Hello is said once"))),

@@ -47,6 +47,7 @@ pub(super) fn introduction(hello: &Hello, address: String) -> Result<Introductio
         level: hello.level,
         last_seen_ms: 0,
         position: None,
+        via: String::new(),
     };
     Ok(Introduction { known, report, address })
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use flagd_core::problem::nearest;
 use flagd_proto::stream::{Hello, RefusedWhy, client_message::Message};
 
+use super::super::gate::Ticket;
 use super::following::{Following, Place};
 use super::inbound::Inbound;
 use super::{Farewell, StreamService, go_away, go_away_for, hello, is_the_clients_fault};
@@ -47,18 +48,22 @@ impl Waiting {
         let Some(Message::Hello(hello)) = message else {
             return Err(self.refuse(RefusedWhy::BadHello, "the first message must be Hello".to_owned()));
         };
-        let ticket = self.service.gate.admit(Instant::now()).map_err(|away| {
-            self.service.metrics.hellos_put_off.count();
-            go_away_for(away, away.why())
-        })?;
+        // Behind a relay many wait, and there are few relays.
+        let ticket = if hello.relay { None } else { Some(self.admit()?) };
         let environment = self.environment(&hello).await?;
         let introduction = hello::introduction(&hello, std::mem::take(&mut self.address))
             .map_err(|why| self.refuse(RefusedWhy::BadHello, why))?;
         let report = introduction.report.clone();
-        let (place, replaced, save) = Place::take(&environment, introduction)?;
-        if let Some(save) = save {
-            environment.remembered(save).await;
-        }
+        let (place, replaced) = if hello.relay {
+            tracing::info!(environment = %environment.name(), relay = hello.name, "a relay follows");
+            (Place::of_relay(&environment), None)
+        } else {
+            let (place, replaced, memory) = Place::take(&environment, introduction)?;
+            if let Some(memory) = memory {
+                environment.remembered(memory).await;
+            }
+            (place, Some(replaced))
+        };
         let mut following = Following::new(place, replaced, inbound, ticket);
         match greet(&environment, &report).await {
             Greeting::UpToDate(position) => {
@@ -75,6 +80,13 @@ impl Waiting {
         Ok(following)
     }
 
+    fn admit(&self) -> Result<Ticket, Farewell> {
+        self.service.gate.admit(Instant::now()).map_err(|away| {
+            self.service.metrics.hellos_put_off.count();
+            go_away_for(away, away.why())
+        })
+    }
+
     async fn environment(&self, hello: &Hello) -> Result<Arc<Environment>, Farewell> {
         let unknown = || self.refuse(RefusedWhy::UnknownEnvironment, self.unknown(&hello.environment));
         let Ok(name) = hello.environment.parse() else { return Err(unknown()) };
@@ -82,7 +94,7 @@ impl Waiting {
             Ok(environment) => Ok(environment),
             // Nothing is known of any environment, so nothing is said about this one.
             Err(StoreError::NoEnvironment(_)) if self.service.hub.vacancy().is_some() => {
-                Err(go_away("the store has lost its environments"))
+                Err(go_away("no environment is served here"))
             }
             Err(StoreError::NoEnvironment(_)) => Err(unknown()),
             Err(error) => {

@@ -24,6 +24,7 @@ fn known(instance: u128, connect_counter: u64) -> RosterEntry {
         level: 1,
         last_seen_ms: 0,
         position: None,
+        via: String::new(),
     }
 }
 
@@ -52,7 +53,7 @@ fn gone(unsaved: &Unsaved) -> Vec<u128> {
 
 fn all(roster: &Roster, target: &Target, now_ms: u64) -> Standings {
     judge(
-        Merged { clients: roster.sightings(now_ms), unanswered: vec![] },
+        Merged { clients: roster.sightings(now_ms), ..Merged::default() },
         target,
         target.position.epoch,
         |_| true,
@@ -165,7 +166,7 @@ fn clients_below_a_level_are_named() {
     let (_, _a, _) = admit(&roster, hello(1, 1, 3), NOW);
     let newer = Introduction { known: RosterEntry { level: 2, ..known(2, 1) }, ..hello(2, 1, 3) };
     let (_, _b, _) = admit(&roster, newer, NOW);
-    let below = |level| below_level(Merged { clients: roster.sightings(NOW), unanswered: vec![] }, level);
+    let below = |level| below_level(Merged { clients: roster.sightings(NOW), ..Merged::default() }, level);
     let names: Vec<_> = below(2).into_iter().map(|client| client.client.name).collect();
     assert_eq!(names, ["shop-1"]);
     assert!(below(1).is_empty());
@@ -229,7 +230,8 @@ fn news_tell_what_was_not_told() {
     let roster = Roster::default();
     let mut told = HashMap::new();
     let mut news = |now_ms| {
-        let News { changed, gone } = roster.news(&mut told, now_ms);
+        let News { changed, arrived, gone } = roster.news(&mut told, Telling::Whole, now_ms);
+        assert!(arrived.is_empty(), "that was not asked for");
         let changed: Vec<_> = changed.iter().map(|one| (one.known.instance, one.connected)).collect();
         (changed, gone)
     };

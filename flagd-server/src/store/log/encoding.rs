@@ -10,7 +10,7 @@ use flagd_core::revision::{DIGEST_ALGORITHM, Digest, Epoch, Position, Revision};
 use flagd_core::state::Delta;
 use flagd_proto::{Message, convert, store as wire};
 
-use super::{Change, Origin, RosterEntry};
+use super::{Change, Origin, RelayEntry, RosterEntry};
 use crate::store::{BlobId, StoreError};
 
 /// Reads one stored message.
@@ -149,6 +149,7 @@ pub(super) fn roster_to_wire(entry: &RosterEntry) -> wire::RosterRecord {
         epoch_random: position.epoch.random,
         // No digest stands for no position.
         digest: entry.position.map(|position| convert::digest_to_wire(position.digest)).unwrap_or_default(),
+        via: entry.via.clone(),
     }
 }
 
@@ -175,5 +176,25 @@ pub(super) fn roster_from_wire(record: wire::RosterRecord) -> Result<RosterEntry
         level: record.level,
         last_seen_ms: record.last_seen_ms,
         position,
+        via: record.via,
+    })
+}
+
+pub(super) fn relay_to_wire(entry: &RelayEntry) -> wire::RelayRecord {
+    wire::RelayRecord {
+        relay: Bytes::copy_from_slice(&entry.relay.to_be_bytes()),
+        name: entry.name.clone(),
+        link_counter: entry.link_counter,
+        last_seen_ms: entry.last_seen_ms,
+    }
+}
+
+pub(super) fn relay_from_wire(record: wire::RelayRecord) -> Result<RelayEntry, StoreError> {
+    let wrong = |_| StoreError::Corrupt(format!("a relay's name has {} bytes", record.relay.len()));
+    Ok(RelayEntry {
+        relay: u128::from_be_bytes(record.relay.as_ref().try_into().map_err(wrong)?),
+        name: record.name,
+        link_counter: record.link_counter,
+        last_seen_ms: record.last_seen_ms,
     })
 }

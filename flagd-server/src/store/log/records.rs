@@ -11,9 +11,44 @@ use flagd_core::key::EnvironmentName;
 use flagd_core::revision::Revision;
 use flagd_proto::{Message, store as wire};
 
-use super::{FirstAnswer, Log, RosterEntry, blobs, encoding};
+use super::{Log, RosterEntry, blobs, encoding};
 use crate::limits::{RECORDS_AT_ONCE_MAX, REQUEST_KEPT_MS};
 use crate::store::{RecordKind, RecordWrite, StoreError};
+
+/// The first answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstAnswer {
+    /// The change that it made.
+    pub revision: Revision,
+    /// The encoded answer.
+    pub answer: Vec<u8>,
+    /// What was asked; `None` when an older version recorded it.
+    pub fingerprint: Option<u128>,
+}
+
+/// A relay behind which clients are expected, as it is remembered across restarts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RelayEntry {
+    /// 128 random bits of the relay.
+    pub relay: u128,
+    /// For people.
+    pub name: String,
+    /// Of several links of one relay the highest counts.
+    pub link_counter: u64,
+    /// When it was last heard, in milliseconds since 1970.
+    pub last_seen_ms: u64,
+}
+
+/// A relay to forget, unless something newer is remembered of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelayGone {
+    /// Which one.
+    pub relay: u128,
+    /// The link that was last known.
+    pub link_counter: u64,
+    /// Whoever was heard after this, in milliseconds since 1970, is with another server.
+    pub seen_before_ms: u64,
+}
 
 /// The record that answers whoever repeats a request.
 pub(super) fn request(
@@ -35,6 +70,17 @@ pub(super) fn request(
 
 fn is_expired(record: &wire::RequestRecord, now_ms: u64) -> bool {
     now_ms.saturating_sub(record.time_ms) > REQUEST_KEPT_MS
+}
+
+/// How the keys of relays begin.
+const RELAY_PREFIX: &str = "relay-";
+
+fn relay_key(relay: u128) -> String {
+    format!("{RELAY_PREFIX}{relay:032x}")
+}
+
+fn read_relay(value: &[u8]) -> Result<RelayEntry, StoreError> {
+    encoding::relay_from_wire(encoding::decode("a relay", value)?)
 }
 
 fn instance_key(instance: u128) -> String {
@@ -182,6 +228,47 @@ impl Log {
             self.store.put_records(environment, some.to_vec()).await?;
         }
         Ok(())
+    }
+
+    /// Remembers relays, and forgets others.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was written until then stays written.
+    pub async fn save_relays(
+        &self,
+        environment: &EnvironmentName,
+        seen: &[RelayEntry],
+        gone: &[RelayGone],
+    ) -> Result<(), StoreError> {
+        let mut writes = Vec::new();
+        for entry in seen {
+            let value = Some(encoding::relay_to_wire(entry).encode_to_vec().into());
+            writes.push(RecordWrite { kind: RecordKind::Meta, key: relay_key(entry.relay), value });
+        }
+        for gone in gone {
+            let key = relay_key(gone.relay);
+            let Some(value) = self.store.get_record(environment, RecordKind::Meta, &key).await? else {
+                continue;
+            };
+            let stored = read_relay(&value)?;
+            if stored.link_counter <= gone.link_counter && stored.last_seen_ms <= gone.seen_before_ms {
+                writes.push(RecordWrite { kind: RecordKind::Meta, key, value: None });
+            }
+        }
+        for some in writes.chunks(RECORDS_AT_ONCE_MAX) {
+            self.store.put_records(environment, some.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    /// The relays remembered.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn relays(&self, environment: &EnvironmentName) -> Result<Vec<RelayEntry>, StoreError> {
+        let records = self.store.list_records(environment, RecordKind::Meta).await?;
+        let relays = records.into_iter().filter(|(key, _)| key.starts_with(RELAY_PREFIX));
+        relays.map(|(_, value)| read_relay(&value)).collect()
     }
 
     /// One client as it is remembered.

@@ -232,6 +232,7 @@ async fn the_roster_and_the_sources_are_remembered() {
         level: 1,
         last_seen_ms: 44,
         position,
+        via: "east".to_owned(),
     };
     let (one, two) = (client(1, Some(state.position())), client(u128::MAX, None));
     log.save_roster(&name(), &[one.clone(), two.clone()], &[]).await.unwrap();

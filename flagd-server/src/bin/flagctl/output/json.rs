@@ -6,8 +6,8 @@
 use flagd_core::entry::{EntryId, EntryKind};
 use flagd_proto::admin::{
     self, ClientInfo, Conflict, Consequence, Effect, Environment, EnvironmentStatus, ErrorDetail,
-    FieldDifference, FieldDrift, FlagAnswer, FlagSummary, HistoryChange, Note, SegmentSummary, TouchedEntry,
-    WaitProgress, WaitVerdict,
+    FieldDifference, FieldDrift, FlagAnswer, FlagSummary, HistoryChange, Note, RelayInfo, SegmentSummary,
+    TouchedEntry, WaitProgress, WaitVerdict,
 };
 use flagd_proto::stream::{self, Position, RefusedEntry};
 use serde_json::{Map, Value, json};
@@ -27,6 +27,7 @@ pub(crate) fn answer(header: Option<&Header>, answer: &Answer) -> Value {
             "uptimeMs": status.uptime_ms,
             "others": list(&status.others, |one| json!({ "name": one.name, "url": one.url })),
             "alarms": status.alarms,
+            "relayOf": status.relay_of,
             "environments": list(&status.environments, environment_status),
         }),
         Answer::Flags(flags) => json!({
@@ -61,6 +62,7 @@ pub(crate) fn answer(header: Option<&Header>, answer: &Answer) -> Value {
             "revision": revision(clients.position.as_ref()),
             "clients": list(&clients.clients, client),
             "unansweredServers": clients.unanswered_servers,
+            "awayRelays": clients.away_relays,
         }),
         Answer::Environments(environments) => {
             json!({ "environments": list(&environments.environments, environment) })
@@ -238,6 +240,7 @@ fn wait_progress(progress: &WaitProgress) -> Value {
         "holders": list(&progress.holders, client),
         "elapsedUs": progress.elapsed_us,
         "unansweredServers": progress.unanswered_servers,
+        "awayRelays": progress.away_relays,
     })
 }
 
@@ -260,6 +263,7 @@ fn client(one: &ClientInfo) -> Value {
         "heldOldestAgeMs": one.held_oldest_age_ms,
         "address": one.address,
         "server": one.server,
+        "via": one.via,
     })
 }
 
@@ -291,6 +295,17 @@ fn environment_status(one: &EnvironmentStatus) -> Value {
         "alarms": one.alarms,
         "quotaUsedPpm": one.quota_used_ppm,
         "unansweredServers": one.unanswered_servers,
+        "relays": list(&one.relays, relay),
+    })
+}
+
+fn relay(one: &RelayInfo) -> Value {
+    json!({
+        "name": one.name,
+        "connected": one.connected,
+        "address": one.address,
+        "lastSeen": time::rfc3339(one.last_seen_ms),
+        "clientsConnected": one.clients_connected,
     })
 }
 

@@ -128,6 +128,16 @@ fn client(name: &str, standing: ClientStanding) -> ClientInfo {
     }
 }
 
+fn relay(name: &str, connected: bool) -> RelayInfo {
+    RelayInfo {
+        name: name.into(),
+        connected,
+        address: if connected { "10.0.0.9:4711".into() } else { String::new() },
+        last_seen_ms: NOW_MS - 40_000,
+        clients_connected: u32::from(connected) * 10_000,
+    }
+}
+
 fn refusing() -> ClientInfo {
     let refused =
         vec![RefusedEntry { id: flag("new-checkout"), why: "unknown operator `soundsLike`".into() }];
@@ -170,6 +180,20 @@ fn waits() -> Vec<(&'static str, Waited)> {
             waited(
                 verdict(WaitVerdict::Unconfirmed),
                 WaitProgress { unanswered_servers: vec!["b".into()], ..all.clone() },
+            ),
+        ),
+        (
+            "a relay is away",
+            waited(
+                verdict(WaitVerdict::Unconfirmed),
+                WaitProgress {
+                    missing: vec![ClientInfo {
+                        via: "east > rack-7".into(),
+                        ..client("till-7", ClientStanding::Lost)
+                    }],
+                    away_relays: vec!["east > rack-7".into()],
+                    ..some.clone()
+                },
             ),
         ),
         ("unconfirmed by many", waited(verdict(WaitVerdict::Unconfirmed), many)),
@@ -295,9 +319,11 @@ fn lists() -> Vec<(&'static str, Answer)> {
             alarms: vec!["history was cut at revision 57".into()],
             quota_used_ppm: 720_000,
             unanswered_servers: vec!["b".into()],
+            relays: vec![relay("east", true), relay("west > rack-7", false)],
         }],
         others: vec![OtherServer { name: "b".into(), url: "http://10.0.0.6:8013".into() }],
         alarms: vec!["the store is not well".into()],
+        relay_of: "http://10.0.0.5:8013".into(),
     };
     let environments = ListEnvironmentsResponse { environments: vec![environment()], server: String::new() };
     let created = CreateEnvironmentResponse { environment: Some(environment()), server: String::new() };
@@ -351,9 +377,16 @@ fn reads() -> Vec<(&'static str, Answer)> {
             client("", ClientStanding::Lagging),
             client("shop-2", ClientStanding::Lost),
             refusing(),
+            ClientInfo { via: "west > rack-7".into(), ..client("till-7", ClientStanding::Applied) },
+            ClientInfo {
+                via: "west".into(),
+                address: String::new(),
+                ..client("till-8", ClientStanding::Lost)
+            },
         ],
         server: String::new(),
         unanswered_servers: vec!["b".into()],
+        away_relays: vec!["west".into()],
     };
     let mut problem =
         Problem::new("flags.a.rules[0].if", "unknown member `ends_with`").hint("did you mean \"endsWith\"?");

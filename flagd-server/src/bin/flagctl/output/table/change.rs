@@ -152,7 +152,7 @@ fn note(text: &mut String, note: &Note, look: &Look) {
 
 /// How far the clients are, while waiting.
 pub(crate) fn progress(progress: &WaitProgress, look: &Look) -> String {
-    if progress.expected == 0 && progress.unanswered_servers.is_empty() {
+    if progress.expected == 0 && is_whole(progress) {
         return "no client is connected yet".into();
     }
     let mut sentence = format!("applied by {}", of(progress));
@@ -161,6 +161,9 @@ pub(crate) fn progress(progress: &WaitProgress, look: &Look) -> String {
     }
     for server in &progress.unanswered_servers {
         let _ = write!(sentence, "; server {} does not answer", clean(server));
+    }
+    for relay in &progress.away_relays {
+        let _ = write!(sentence, "; relay {} is away", clean(relay));
     }
     sentence
 }
@@ -195,19 +198,28 @@ pub(crate) fn waited(waited: &Waited, look: &Look) -> String {
         }
     };
     text.push('\n');
-    text.push_str(&unanswered(&progress.unanswered_servers, look));
+    text.push_str(&unanswered(&progress.unanswered_servers, &progress.away_relays, look));
     if progress.holding_older > 0 {
         holders(&mut text, progress);
     }
     text
 }
 
-/// Servers that were not heard: what their clients do is unknown.
-pub(super) fn unanswered(servers: &[String], look: &Look) -> String {
+/// Whether everybody was heard who may have clients.
+fn is_whole(progress: &WaitProgress) -> bool {
+    progress.unanswered_servers.is_empty() && progress.away_relays.is_empty()
+}
+
+/// Servers and relays that were not heard: what their clients do is unknown.
+pub(super) fn unanswered(servers: &[String], relays: &[String], look: &Look) -> String {
     let mut text = String::new();
     for server in servers {
         let sentence =
             format!("server {} did not answer: what its clients have applied is unknown", clean(server));
+        let _ = writeln!(text, "{}", paint(&sentence, Tone::Bad, look));
+    }
+    for relay in relays {
+        let sentence = format!("relay {} is away: what its clients have applied is unknown", clean(relay));
         let _ = writeln!(text, "{}", paint(&sentence, Tone::Bad, look));
     }
     text
@@ -218,7 +230,7 @@ fn of(progress: &WaitProgress) -> String {
 }
 
 fn unconfirmed(progress: &WaitProgress, look: &Look) -> String {
-    if progress.expected == 0 && progress.unanswered_servers.is_empty() {
+    if progress.expected == 0 && is_whole(progress) {
         return "no client is connected: nobody can confirm".into();
     }
     let missing = missing(progress, look);
@@ -234,7 +246,7 @@ fn missing(progress: &WaitProgress, look: &Look) -> String {
         .missing
         .iter()
         .take(CLIENTS_SHOWN)
-        .map(|client| format!("{} ({})", client_name(client), why(client, look)))
+        .map(|client| format!("{} ({}{})", client_name(client), why(client, look), via(client)))
         .collect();
     let hidden = progress.missing.len().saturating_sub(CLIENTS_SHOWN) as u64 + u64::from(progress.unlisted);
     if hidden > 0 {
@@ -266,6 +278,11 @@ fn why(client: &ClientInfo, look: &Look) -> String {
         },
         ClientStanding::Applied | ClientStanding::Unspecified => format!("at revision {at}"),
     }
+}
+
+/// Through which relay, after something else.
+pub(super) fn via(client: &ClientInfo) -> String {
+    if client.via.is_empty() { String::new() } else { format!(", via {}", clean(&client.via)) }
 }
 
 pub(super) fn age(client: &ClientInfo, look: &Look) -> String {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::output::{Checked, ChosenEnvironment, Look};
 use crate::time;
 
-use super::change::{age, client_name, entry, file_problem, touched, unanswered};
+use super::change::{age, client_name, entry, file_problem, touched, unanswered, via};
 use super::{Cell, Tone, cell, clean, count, grid, paint, short, toned};
 
 /// Longest description in a table.
@@ -34,7 +34,9 @@ fn staleness(view_age_ms: u64, look: &Look) -> String {
     if view_age_ms <= VIEW_FRESH_MS {
         return String::new();
     }
-    let text = format!("the server's view is {} old: its store does not answer", time::length(view_age_ms));
+    let age = time::length(view_age_ms);
+    let text =
+        format!("the server's view is {age} old: its store, or the server that it relays, does not answer");
     format!("{}\n", paint(&text, Tone::Bad, look))
 }
 
@@ -53,6 +55,9 @@ pub(super) fn status(status: &StatusResponse, look: &Look) -> String {
     let (version, store) = (clean(&status.version), clean(&status.store));
     let (name, up) = (clean(&status.server), time::length(status.uptime_ms));
     let mut text = format!("flagd {version} `{name}`, store {store}, up {up}\n");
+    if !status.relay_of.is_empty() {
+        let _ = writeln!(text, "a relay of {}", clean(&status.relay_of));
+    }
     for other in &status.others {
         let _ = writeln!(text, "with server {} at {}", clean(&other.name), clean(&other.url));
     }
@@ -81,6 +86,16 @@ fn environment_status(text: &mut String, status: &EnvironmentStatus, look: &Look
     for server in &status.unanswered_servers {
         let sentence = format!("server {} did not answer: its clients count as lost", clean(server));
         let _ = writeln!(text, "  {}", paint(&sentence, Tone::Bad, look));
+    }
+    for relay in &status.relays {
+        let (name, clients) = (clean(&relay.name), count(relay.clients_connected.into(), "client"));
+        let _ = if relay.connected {
+            writeln!(text, "  relay {name}: {clients} connected")
+        } else {
+            let age = time::length(look.now_ms.saturating_sub(relay.last_seen_ms));
+            let sentence = format!("relay {name} is away, last seen {age} ago: its clients count as lost");
+            writeln!(text, "  {}", paint(&sentence, Tone::Bad, look))
+        };
     }
     let killed = match status.killed_flags.as_slice() {
         [] => "none".to_owned(),
@@ -305,7 +320,7 @@ pub(super) fn explanation(answers: &EvaluateResponse, look: &Look) -> String {
 pub(super) fn clients(clients: &ClientsResponse, look: &Look) -> String {
     let at = revision(clients.position.as_ref());
     let mut text = format!("at revision {at}\n");
-    text.push_str(&unanswered(&clients.unanswered_servers, look));
+    text.push_str(&unanswered(&clients.unanswered_servers, &clients.away_relays, look));
     if clients.clients.is_empty() {
         text.push_str("no client follows this environment\n");
         return text;
@@ -342,7 +357,7 @@ pub(super) fn clients(clients: &ClientsResponse, look: &Look) -> String {
                 }),
                 cell(held),
                 cell(&client.sdk),
-                cell(&client.address),
+                cell(format!("{}{}", client.address, via(client)).trim_start_matches(", ")),
             ]
         })
         .collect();
