@@ -223,9 +223,12 @@ impl Cluster {
         level: u32,
     ) -> Vec<ClientStanding> {
         let is_alone = self.peers.borrow().is_empty();
-        let merged =
-            if is_alone { environment.own_account() } else { self.listen(environment, level).await.merged() };
-        standing::below_level(merged, level)
+        let clients = if is_alone {
+            environment.sightings_below(level)
+        } else {
+            self.listen(environment, level).await.merged().clients
+        };
+        standing::below_level(clients, level)
     }
 }
 

@@ -261,6 +261,11 @@ impl Environment {
         self.roster.sightings(self.clock.now_ms())
     }
 
+    /// Those of them that understand less than a level.
+    pub(crate) fn sightings_below(&self, level: u32) -> Vec<Sighting> {
+        self.roster.sightings_below(level, self.clock.now_ms())
+    }
+
     /// What somebody who was told of this server's clients has not heard yet.
     pub(crate) fn roster_news(&self, told: &mut HashMap<u128, u64>, telling: Telling) -> News {
         self.roster.news(told, telling, self.clock.now_ms())

@@ -396,6 +396,13 @@ impl Roster {
         expected.map(|member| member.tell()).collect()
     }
 
+    /// The expected clients that understand less than a level. Every change asks, and nearly always there is none, so
+    /// nobody else is copied.
+    pub(crate) fn sightings_below(&self, level: u32, now_ms: u64) -> Vec<Sighting> {
+        let below = self.members.iter().filter(|member| member.known.level < level);
+        below.filter(|member| member.is_expected(now_ms)).map(|member| member.tell()).collect()
+    }
+
     /// What has changed since the calls before; `told` is kept by the caller and begins empty. Who is in it with 0 is
     /// told whole again.
     pub(crate) fn news(&self, told: &mut HashMap<u128, u64>, telling: Telling, now_ms: u64) -> News {

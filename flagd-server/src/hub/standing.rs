@@ -104,8 +104,8 @@ pub(crate) fn judge(
 }
 
 /// Those who do not understand `level`, by name.
-pub(crate) fn below_level(merged: Merged, level: u32) -> Vec<ClientStanding> {
-    let below = merged.clients.into_iter().filter(|sighting| sighting.known.level < level);
+pub(crate) fn below_level(clients: Vec<Sighting>, level: u32) -> Vec<ClientStanding> {
+    let below = clients.into_iter().filter(|sighting| sighting.known.level < level);
     let mut clients: Vec<_> = below
         .map(|sighting| {
             let missing = if sighting.connected { Standing::Lagging } else { Standing::Lost };

@@ -28,6 +28,9 @@ const FULL_DELAY_MAX: Duration = Duration::from_secs(30);
 pub(crate) struct Subscriber {
     /// What was last written whole; `None`: nothing yet.
     at: Option<Position>,
+    /// What is being written.
+    batch: Option<Batch>,
+    /// What follows it; nothing but in a catch-up, so that an idle stream keeps no room for it.
     outbox: VecDeque<Batch>,
     fulls_in_a_row: u32,
     unacknowledged: Option<(Epoch, Revision, Instant)>,
@@ -82,23 +85,30 @@ impl Subscriber {
     }
 
     fn queue(&mut self, frames: Arc<[Frame]>, then: Option<Position>, sending: Option<oneshot::Sender<()>>) {
-        self.outbox.push_back(Batch { frames, next: 0, then, _sending: sending });
+        let batch = Batch { frames, next: 0, then, _sending: sending };
+        match &self.batch {
+            None => self.batch = Some(batch),
+            Some(_) => self.outbox.push_back(batch),
+        }
     }
 
     /// Whether something is about to be written.
     pub(crate) fn has_more(&self) -> bool {
-        !self.outbox.is_empty()
+        self.batch.is_some()
     }
 
     /// The next frame to write.
     pub(crate) fn pop(&mut self) -> Option<Frame> {
         loop {
-            let batch = self.outbox.front_mut()?;
+            let batch = self.batch.as_mut()?;
             let frame = batch.frames.get(batch.next).cloned();
             batch.next += 1;
             if batch.next >= batch.frames.len() {
                 self.at = batch.then.or(self.at);
-                self.outbox.pop_front();
+                self.batch = self.outbox.pop_front();
+                if self.outbox.is_empty() {
+                    self.outbox = VecDeque::new();
+                }
             }
             if frame.is_some() {
                 return frame;
@@ -108,7 +118,7 @@ impl Subscriber {
 
     /// Takes the next change from the log, once everything before it was written.
     pub(crate) fn pull(&mut self, log: &DeltaLog) -> Pulled {
-        if !self.outbox.is_empty() {
+        if self.has_more() {
             return Pulled::Nothing;
         }
         let Some(at) = self.at else { return Pulled::FellOut };

@@ -50,7 +50,8 @@ impl Waiting {
         };
         // Behind a relay many wait, and there are few relays.
         let ticket = if hello.relay { None } else { Some(self.admit()?) };
-        let environment = self.environment(&hello).await?;
+        // Boxed, because its room would otherwise be kept by each stream while the roster is saved.
+        let environment = Box::pin(self.environment(&hello)).await?;
         let introduction = hello::introduction(&hello, std::mem::take(&mut self.address))
             .map_err(|why| self.refuse(RefusedWhy::BadHello, why))?;
         let report = introduction.report.clone();
@@ -65,7 +66,7 @@ impl Waiting {
             (place, Some(replaced))
         };
         let mut following = Following::new(place, replaced, inbound, ticket);
-        match greet(&environment, &report).await {
+        match Box::pin(greet(&environment, &report)).await {
             Greeting::UpToDate(position) => {
                 environment.metrics().up_to_dates_sent.count();
                 following.subscriber.queue_up_to_date(position);

@@ -166,7 +166,7 @@ fn clients_below_a_level_are_named() {
     let (_, _a, _) = admit(&roster, hello(1, 1, 3), NOW);
     let newer = Introduction { known: RosterEntry { level: 2, ..known(2, 1) }, ..hello(2, 1, 3) };
     let (_, _b, _) = admit(&roster, newer, NOW);
-    let below = |level| below_level(Merged { clients: roster.sightings(NOW), ..Merged::default() }, level);
+    let below = |level| below_level(roster.sightings_below(level, NOW), level);
     let names: Vec<_> = below(2).into_iter().map(|client| client.client.name).collect();
     assert_eq!(names, ["shop-1"]);
     assert!(below(1).is_empty());
