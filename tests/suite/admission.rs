@@ -7,7 +7,7 @@ use flagd_proto::admin::admin_client::AdminClient;
 use flagd_proto::stream::stream_client::StreamClient;
 use flagd_proto::stream::{Ack, ClientMessage, ClientState, client_message, server_message::Message};
 use flagd_server::limits;
-use flagd_tests::load::publish;
+use flagd_tests::load::{Slow, publish};
 use flagd_tests::{RawClient, World, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -148,6 +148,18 @@ async fn whoever_says_nothing_is_not_waited_for() {
     ] {
         assert!(after > limits::HANDSHAKE_TIMEOUT / 2, "{name}: cut off after {after:?}");
     }
+}
+
+#[tokio::test]
+async fn a_peer_that_answers_no_ping_is_cut_off() {
+    let world = World::start().await;
+    let address = world.url().trim_start_matches("http://").parse().expect("an address");
+    let began = Instant::now();
+    let silent = Slow::connect(address, "default", 1).await.expect("taken");
+    silent.hurry();
+    eventually("it is cut off", async || silent.cut_off() == 1).await;
+    assert!(began.elapsed() > limits::KEEPALIVE_INTERVAL, "{:?}", began.elapsed());
+    eventually("and counts as lost", async || world.metric("flagd_clients_lost").await == 1).await;
 }
 
 #[tokio::test]
