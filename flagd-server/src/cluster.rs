@@ -154,7 +154,9 @@ impl Cluster {
         self.refresh().await?;
         if rounds.is_multiple_of(RECONCILE_EVERY) && !self.peers.borrow().is_empty() {
             for environment in self.hub.environments() {
-                environment.reconcile_relays().await?;
+                if !environment.relays.away().is_empty() {
+                    environment.reconcile_relays().await?;
+                }
                 if environment.roster.has_absent() {
                     environment.reconcile().await?;
                 }

@@ -89,7 +89,7 @@ impl Relay {
                         limits::RELAY_ENVIRONMENTS_INTERVAL
                     }
                     Err(why) => {
-                        tracing::debug!(url = %upstream.url, why, "the environments are not known");
+                        tracing::warn!(url = %upstream.url, why, "the server above does not say which environments there are");
                         turn.next(None)
                     }
                 },

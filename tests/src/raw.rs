@@ -83,6 +83,24 @@ impl RawClient {
         self.send.send(ClientMessage { message: Some(message) }).await.expect("the stream is open");
     }
 
+    /// Acknowledges whatever it is sent, until the stream ends.
+    pub async fn follow_on(mut self) {
+        while let Some(message) = self.next().await {
+            let position = match message {
+                server_message::Message::Full(part) if part.last => part.position,
+                server_message::Message::UpToDate(now) => now.position,
+                server_message::Message::Delta(delta) if !delta.more => Some(Position {
+                    epoch: delta.epoch,
+                    revision: delta.to,
+                    digest: delta.digest,
+                    digest_algorithm: delta.digest_algorithm,
+                }),
+                _ => continue,
+            };
+            self.ack(ClientState { position, ..ClientState::default() }).await;
+        }
+    }
+
     /// Reads the whole state and acknowledges it.
     pub async fn follow_to_head(&mut self) -> Position {
         loop {

@@ -173,7 +173,8 @@ async fn at_a_relay_nothing_is_written_and_it_says_who_does() {
     }
     east.flagctl(["environment", "create", "staging"]).await.exits(1).says("a relay of").done();
     let status = east.flagctl(["status"]).await.succeeds();
-    status.says(&format!("a relay of {}", world.url())).says("clients: 1 connected, 1 up to date").done();
+    let status = status.says(&format!("a relay of {}", world.url())).says("view: ");
+    status.says("clients: 1 connected, 1 up to date").done();
     east.flagctl(["list"]).await.succeeds().says("new-cart").done();
     east.flagctl(["get", "new-cart"]).await.succeeds().says("new-cart").done();
     east.flagctl(["clients"]).await.succeeds().says("till").done();
@@ -237,6 +238,34 @@ async fn a_relay_goes_to_the_next_server_when_one_is_away() {
     let _till = east.connected_client("till").await;
     everybody_is_known(&world, 1).await;
     world.flagctl(["kill", "new-cart"]).await.succeeds().says("applied by 1 of 1 client").done();
+}
+
+#[tokio::test]
+async fn of_many_clients_behind_a_relay_those_that_stand_still_are_named() {
+    const CLIENTS: usize = 150;
+    let world = World::with_flag("new-cart").await;
+    let east = Relay::start("east", &world.url()).await;
+    let mut following = tokio::task::JoinSet::new();
+    for number in 0..CLIENTS {
+        let client = RawClient::connect(&east.url(), &format!("till-{number}")).await;
+        following.spawn(client.follow_on());
+    }
+    let mut still = Vec::new();
+    for number in 0..2 {
+        let mut client = RawClient::connect(&east.url(), &format!("still-{number}")).await;
+        client.follow_to_head().await;
+        still.push(client);
+    }
+    everybody_is_known(&world, CLIENTS + still.len()).await;
+    let all_but_two = format!("applied by {CLIENTS} of {} clients", CLIENTS + still.len());
+    for verb in ["kill", "revive", "kill"] {
+        let changed = world.flagctl([verb, "new-cart", "--timeout", "3s"]).await;
+        if verb == "kill" {
+            changed.exits(3).says(&all_but_two).says("still-0 (lagging").says("still-1 (lagging").done();
+        }
+    }
+    drop(still);
+    drop(following);
 }
 
 /// Waits until the server knows so many clients, all connected, and no relay is away.

@@ -270,6 +270,8 @@ async fn supervise(mut listeners: Listeners, mut peers: watch::Receiver<Peers>) 
                 }
                 let looked_up = if environment.roster.has_absent() {
                     environment.reconcile().await
+                } else if environment.relays.away().is_empty() {
+                    Ok(())
                 } else {
                     environment.reconcile_relays().await
                 };

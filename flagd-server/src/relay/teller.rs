@@ -24,7 +24,7 @@ use super::Relay;
 use super::upstream::{Turn, Upstream};
 use crate::cluster::wire;
 use crate::hub::Environment;
-use crate::hub::roster::Telling;
+use crate::hub::roster::{News, Telling};
 use crate::hub::uplink::{Uplink, Way};
 use crate::limits;
 
@@ -94,6 +94,15 @@ struct Teller {
     stopped: watch::Receiver<bool>,
 }
 
+/// Whether the roster is to be looked at: thousands of clients are, each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// Something may have changed.
+    Needed,
+    /// It is only time for a sign of life.
+    Needless,
+}
+
 /// A telling on its way.
 struct Pending {
     /// It is heard when so many messages are.
@@ -119,7 +128,9 @@ impl Teller {
         for stamp in self.told.values_mut() {
             *stamp = 0;
         }
+        // What the bell said when the roster was last looked at; a first look is due.
         let mut seen = 0;
+        let mut looked = None;
         let mut resting: Pin<Box<dyn Future<Output = u64> + Send>> = Box::pin(std::future::ready(seen));
         let mut stopped = self.stopped.clone();
         let mut told_to_stop =
@@ -134,7 +145,9 @@ impl Teller {
                 answer = answer(&mut open.answers) => self.hear(&mut open, &answer?),
                 now_seen = &mut resting => {
                     seen = now_seen;
-                    self.tell(&mut open).await?;
+                    let look = if looked == Some(seen) { Look::Needless } else { Look::Needed };
+                    looked = Some(seen);
+                    self.tell(&mut open, look).await?;
                     let environment = Arc::clone(&self.environment);
                     let clients = self.told.len();
                     resting = Box::pin(async move { wire::breathe(&environment, clients, seen).await });
@@ -171,13 +184,16 @@ impl Teller {
     }
 
     /// Tells what changed, or gives a sign of life.
-    async fn tell(&mut self, open: &mut Open) -> Result<(), String> {
+    async fn tell(&mut self, open: &mut Open, look: Look) -> Result<(), String> {
         let asked_ms = self.environment.clock.now_ms();
         let telling = self.uplink.told.begin();
         let version = Some(self.environment.relays.version());
         let relays = (open.relays_version != version).then(|| self.environment.relays.sightings());
         open.relays_version = version;
-        let mut news = self.environment.roster_news(&mut self.told, Telling::Compact);
+        let mut news = match look {
+            Look::Needed => self.environment.roster_news(&mut self.told, Telling::Compact),
+            Look::Needless => News::default(),
+        };
         news.gone.retain(|instance| self.environment.roster.said_bye(*instance));
         for part in wire::parts_to_wire(wire::Part { news, relays, complete: true }) {
             open.send(Message::Part(part)).await?;
@@ -203,7 +219,7 @@ impl Teller {
 
     /// The last things that are to be told, and that no more come.
     async fn goodbye(&mut self, open: &mut Open) -> Result<(), String> {
-        self.tell(open).await?;
+        self.tell(open, Look::Needed).await?;
         open.send(Message::Bye(RelayBye {})).await?;
         while answer(&mut open.answers).await?.heard < open.sent {}
         Ok(())

@@ -179,3 +179,6 @@ fn confirmed(confirmed_ms: u64) -> RecordWrite {
     let value = Some(Bytes::copy_from_slice(&confirmed_ms.to_be_bytes()));
     RecordWrite { kind: RecordKind::Meta, key: CONFIRMED.to_owned(), value }
 }
+
+#[cfg(test)]
+mod tests;

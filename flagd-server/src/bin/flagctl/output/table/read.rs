@@ -67,6 +67,9 @@ pub(super) fn status(status: &StatusResponse, look: &Look) -> String {
     for one in &status.environments {
         text.push('\n');
         environment_status(&mut text, one, look);
+        if !status.relay_of.is_empty() {
+            let _ = writeln!(text, "  view: {} old", time::length(one.view_age_ms));
+        }
     }
     text
 }
