@@ -22,7 +22,7 @@ use crate::limits::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES, STREAMS_PER_CO
 /// Clients of different environments, or of the same, have one connection to each server that they follow, and a
 /// stream each on it. Everything else is a client's own: its thread, its states, its back-off, its `Bye`. Up to 64
 /// clients share one connection; more open another one. A client that does not take what it is sent holds up to 512 KiB
-/// back and delays no other.
+/// back and delays no other. An idle client costs about 125 KiB beside its state, most of which is its thread.
 ///
 /// ```no_run
 /// use flagd_client::{Client, Connections};
