@@ -86,19 +86,18 @@ async fn follow(peer: &Peer, environment: &Environment, accounts: &Accounts, bel
             Ok(part) => part,
             Err(why) => return broken(why, has_answered),
         };
+        if !has_answered {
+            all.extend(news.changed.into_iter().map(|one| (one.known.instance, one)));
+            if complete {
+                has_answered = true;
+                accounts.replace(peer.id, std::mem::take(&mut all));
+            }
+        } else if !news.is_empty() {
+            accounts.update(peer.id, news);
+        }
+        // In this order: no relay is there before its clients are known.
         if let Some(relays) = relays {
             accounts.relays(peer.id, relays);
-        }
-        if has_answered {
-            if !news.is_empty() {
-                accounts.update(peer.id, news);
-            }
-            continue;
-        }
-        all.extend(news.changed.into_iter().map(|one| (one.known.instance, one)));
-        if complete {
-            has_answered = true;
-            accounts.replace(peer.id, std::mem::take(&mut all));
         }
     }
 }

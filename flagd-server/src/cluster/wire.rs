@@ -50,8 +50,8 @@ pub(crate) struct Part {
 pub(crate) fn parts_to_wire(part: Part) -> Vec<RosterPart> {
     let Part { news, relays, .. } = part;
     let mut parts = Vec::new();
-    let mut part = RosterPart { relays: relays.map(relays_to_wire), ..RosterPart::default() };
-    let mut bytes = part.encoded_len();
+    let mut part = RosterPart::default();
+    let mut bytes = 0;
     let mut close_if_large = |part: &mut RosterPart, bytes: &mut usize| {
         if *bytes >= limits::PEER_PART_BYTES {
             *bytes = 0;
@@ -77,6 +77,8 @@ pub(crate) fn parts_to_wire(part: Part) -> Vec<RosterPart> {
         part.gone.push(instance_to_wire(instance));
         close_if_large(&mut part, &mut bytes);
     }
+    // The last one says it: no relay is there before its clients were told.
+    part.relays = relays.map(relays_to_wire);
     part.complete = true;
     parts.push(part);
     parts

@@ -273,7 +273,9 @@ impl Environment {
 
     /// What this server alone knows of clients.
     pub(crate) fn own_account(&self) -> Merged {
-        Merged { clients: self.sightings(), relays: self.relays.sightings(), unanswered: Vec::new() }
+        // In this order: who is told by a relay that is there is in the roster.
+        let relays = self.relays.sightings();
+        Merged { clients: self.sightings(), relays, unanswered: Vec::new() }
     }
 
     /// What a relay knows of its way up; `None` on a server.

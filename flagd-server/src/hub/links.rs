@@ -53,6 +53,13 @@ impl Linked<'_> {
         heard
     }
 
+    /// The relay has told all its clients.
+    pub(crate) fn complete(&self) {
+        if self.environment.relays.complete(self.relay, self.link) {
+            self.environment.ring();
+        }
+    }
+
     /// The relay tells which relays are behind it.
     pub(crate) fn told(&self, below: Vec<RelaySighting>) {
         self.environment.relays.told(self.relay, self.link, below);

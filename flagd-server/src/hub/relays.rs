@@ -45,6 +45,8 @@ struct Relay {
 struct Connection {
     link: Link,
     address: String,
+    /// Until it has told who is behind it, it is as good as away.
+    has_told: bool,
     /// Dropped when a newer link takes over; the stream then ends.
     _replaced: oneshot::Sender<()>,
 }
@@ -94,7 +96,7 @@ impl Relays {
     /// A relay begins to tell.
     pub(crate) fn arrive(&self, entry: RelayEntry, link: Link, address: String) -> Arrival {
         let (closer, replaced) = oneshot::channel();
-        let connection = Some(Connection { link, address, _replaced: closer });
+        let connection = Some(Connection { link, address, has_told: false, _replaced: closer });
         let away_since_ms = entry.last_seen_ms;
         let mut known = self.lock();
         known.version += 1;
@@ -116,6 +118,18 @@ impl Relays {
                 Arrival::Admitted { replaced, before }
             }
         }
+    }
+
+    /// A relay has told all its clients: from now on it is there. Whether that was news.
+    pub(crate) fn complete(&self, id: u128, link: Link) -> bool {
+        let mut known = self.lock();
+        let connection = known.relays.get_mut(&id).and_then(|relay| relay.connection.as_mut());
+        let Some(connection) = connection.filter(|one| one.link == link && !one.has_told) else {
+            return false;
+        };
+        connection.has_told = true;
+        known.version += 1;
+        true
     }
 
     /// A relay tells which relays are behind it.
@@ -268,7 +282,7 @@ impl Relay {
             relay: self.entry.relay,
             name: self.entry.name.clone(),
             link_counter: self.entry.link_counter,
-            address: self.connection.as_ref().map(|connection| connection.address.clone()),
+            address: self.connection.as_ref().filter(|one| one.has_told).map(|one| one.address.clone()),
             last_seen_ms: self.entry.last_seen_ms,
         }
     }

@@ -145,17 +145,22 @@ fn take(
     relay: &str,
 ) -> Result<Heard, Status> {
     let makes_no_sense = |error| Status::invalid_argument(format!("a part makes no sense: {error}"));
-    let wire::Part { mut news, relays, .. } = wire::part_from_wire(part, "").map_err(makes_no_sense)?;
+    let wire::Part { mut news, relays, complete } = wire::part_from_wire(part, "").map_err(makes_no_sense)?;
     for sighting in &mut news.changed {
         sighting.known.via = relays::path(relay, &sighting.known.via);
     }
-    if let Some(below) = relays {
-        link.told(below);
-    }
-    link.hear(news).map_err(|_| {
+    let heard = link.hear(news).map_err(|_| {
         let name = environment.name();
         environment
             .alarm(format!("`{name}` has more clients than a server keeps in mind; nothing is confirmed"));
         Status::resource_exhausted("the roster is full")
-    })
+    })?;
+    // In this order: no relay is there before its clients are known.
+    if let Some(below) = relays {
+        link.told(below);
+    }
+    if complete {
+        link.complete();
+    }
+    Ok(heard)
 }

@@ -12,7 +12,11 @@ fn entry(relay: u128, link_counter: u64) -> RelayEntry {
 fn arrive(relays: &Relays, roster: &Roster, relay: u128, counter: u64) -> (Link, oneshot::Receiver<()>) {
     let link = roster.link();
     match relays.arrive(entry(relay, counter), link, "10.0.0.1:1".to_owned()) {
-        Arrival::Admitted { replaced, .. } => (link, replaced),
+        Arrival::Admitted { replaced, .. } => {
+            assert!(relays.sightings().iter().all(|seen| seen.relay != relay || seen.address.is_none()));
+            assert!(relays.complete(relay, link) && !relays.complete(relay, link));
+            (link, replaced)
+        }
         Arrival::Stale => panic!("stale"),
     }
 }
