@@ -263,10 +263,12 @@ impl Hub {
         environment.relays.remember(self.log.relays(name).await?, self.clock.now_ms());
         let remember = remember::remember(Arc::clone(&environment), self.stopped.subscribe());
         let freshness = freshness::watch_age(Arc::clone(&environment), self.stopped.subscribe());
+        let ringer = bell::ringer(Arc::clone(environment.bell()), self.stopped.subscribe());
         {
             let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
             tasks.push(tokio::spawn(remember));
             tasks.push(tokio::spawn(freshness));
+            tasks.push(tokio::spawn(ringer));
         }
         let position = environment.view().state.position();
         tracing::info!(environment = %name, epoch = %position.epoch, revision = position.revision.0, "environment opened");

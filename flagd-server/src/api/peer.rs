@@ -73,7 +73,8 @@ impl peer_server::Peer for PeerService {
         &self,
         request: Request<Streaming<RelayMessage>>,
     ) -> Result<Response<Self::RelayStream>, Status> {
-        let address = request.extensions().get::<Peer>().map(|peer| peer.address.to_string()).unwrap_or_default();
+        let address =
+            request.extensions().get::<Peer>().map(|peer| peer.address.to_string()).unwrap_or_default();
         let inbound = request.into_inner();
         Ok(Response::new(relay::hear(self.clone(), inbound, address)))
     }

@@ -350,6 +350,11 @@ impl Environment {
         Listener::to(&self.bell)
     }
 
+    /// The bell that the streams listen to.
+    pub(crate) fn bell(&self) -> &Arc<Bell> {
+        &self.bell
+    }
+
     /// To be called when the server begins to stop.
     pub(crate) fn ring_for_closing(&self) {
         self.bell.ring();
