@@ -144,7 +144,7 @@ mod tests {
         let (stop, stopped) = watch::channel(false);
         let counter = Arc::new(Counter::default());
         let waker = Waker::from(Arc::clone(&counter));
-        let mut listeners: Vec<Listener> = (0..3 * TOGETHER + 1).map(|_| Listener::to(&bell)).collect();
+        let mut listeners: Vec<Listener> = (0..=3 * TOGETHER).map(|_| Listener::to(&bell)).collect();
         listeners.drain(5..10);
         let ringing = tokio::spawn(ringer(Arc::clone(&bell), stopped));
         let mut seen = 0;
