@@ -69,7 +69,7 @@ mod tests {
         assert_eq!((frame.len(), frame.is_empty()), (message.encoded_len(), false));
         assert_eq!(ServerMessage::decode(frame.message()), Ok(message));
         let data = frame.clone().into_data();
-        assert_eq!(data.first_chunk(), Some(&[0, 0, 0, 1, 0x35]));
+        assert_eq!(data.first_chunk(), Some(&[0, 0, 0, 1, 0x34]));
         assert_eq!(&data[PREFIX_BYTES..], &frame.message()[..]);
         assert!(Frame::encode(&ServerMessage::default()).is_empty());
     }
