@@ -70,13 +70,22 @@ pub(super) fn serve<'s>(
     context: &Context,
     now: impl Fn() -> Timestamp,
 ) -> Served<'s> {
-    match slot.short_way().is_on(context) {
+    let way = slot.short_way();
+    if let Some(is_on) = way.is_on_for_everybody() {
+        return on_or_off(usize::from(is_on));
+    }
+    match way.is_on(context) {
         // A place computed, not a branch: see `ShortWay::is_on`.
-        Some(is_on) => match ON_OFF.get(black_box(usize::from(is_on))) {
-            Some(variant) => variant.served(Reason::Otherwise),
-            None => nothing(Reason::Otherwise),
-        },
+        Some(is_on) => on_or_off(black_box(usize::from(is_on))),
         None => serve_slot(snapshot, slot, context, now),
+    }
+}
+
+#[inline]
+fn on_or_off<'s>(place: usize) -> Served<'s> {
+    match ON_OFF.get(place) {
+        Some(variant) => variant.served(Reason::Otherwise),
+        None => nothing(Reason::Otherwise),
     }
 }
 

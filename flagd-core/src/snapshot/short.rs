@@ -63,12 +63,18 @@ impl ShortWay {
         ShortWay { seed: seed.0, rest: SPLIT | serves | u64::from(end) }
     }
 
+    /// What the flag serves to everybody, if it is the same for all.
+    #[inline(always)]
+    pub(super) fn is_on_for_everybody(self) -> Option<bool> {
+        (self.rest & EVERYBODY != 0).then_some(self.rest >> BELOW_BIT & 1 != 0)
+    }
+
     /// What the flag serves; `None` says nothing, and the flag itself must be asked.
     #[inline(always)]
     #[must_use]
     pub fn is_on(self, context: &Context) -> Option<bool> {
         if self.rest & SPLIT == 0 {
-            return (self.rest & EVERYBODY != 0).then_some(self.rest >> BELOW_BIT & 1 != 0);
+            return self.is_on_for_everybody();
         }
         // Without a unit something else is served, for another reason.
         let hash = Seed(self.seed).hash(context.targeting_key()?);
