@@ -34,7 +34,9 @@ fn kill(flag: &str) -> Operation {
 async fn two_servers(etcd: &EtcdCluster) -> (Node, Node) {
     let a = Node::start("a", store(etcd)).await;
     let b = Node::start("b", store(etcd)).await;
-    a.change(create("new-cart")).await;
+    let created = a.change(create("new-cart")).await;
+    // Who asks b is answered when it shows this: a client that comes to it sooner would begin with nothing.
+    b.wait(created.revision, Duration::ZERO).await;
     (a, b)
 }
 

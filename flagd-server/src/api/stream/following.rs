@@ -168,7 +168,7 @@ impl Following {
             } else if self.may_have_news && self.pull() {
                 continue;
             }
-            if let Some(beat) = self.beat_if_due(has_rung, context) {
+            if let Some(beat) = self.beat_if_due(context) {
                 return Poll::Ready(Ok(beat));
             }
             return Poll::Pending;
@@ -206,12 +206,10 @@ impl Following {
     }
 
     /// A heartbeat, when nothing was written for a while, or when the view has become stale or fresh just now.
-    fn beat_if_due(&mut self, has_rung: bool, context: &mut Context<'_>) -> Option<Frame> {
-        if has_rung {
-            let is_stale = self.place.environment.is_stale();
-            if std::mem::replace(&mut self.told_stale, is_stale) != is_stale {
-                return Some(self.beat(tokio::time::Instant::now()));
-            }
+    fn beat_if_due(&mut self, context: &mut Context<'_>) -> Option<Frame> {
+        let is_stale = self.place.environment.is_stale();
+        if std::mem::replace(&mut self.told_stale, is_stale) != is_stale {
+            return Some(self.beat(tokio::time::Instant::now()));
         }
         while self.heartbeat.as_mut().poll(context).is_ready() {
             let due = self.last_frame + limits::HEARTBEAT_INTERVAL;
