@@ -70,7 +70,7 @@ mod feed;
 #[cfg(feature = "remote")]
 mod limits;
 
-/// Doors for `fuzz/`; they exist only in a build of cargo-fuzz.
+/// Doors for `fuzz/`; they exist only in a build of `scripts/fuzz`.
 #[cfg(all(fuzzing, feature = "remote"))]
 #[doc(hidden)]
 pub mod fuzzing {
