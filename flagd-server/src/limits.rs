@@ -40,6 +40,12 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// ... and the connection is dropped when the answer takes longer than this.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an HTTP/2 connection may carry no request.
+pub const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
+/// HTTP/2's windows: how much of a request, and of all requests of a connection, may come before it is read.
+pub const WINDOW_BYTES: u32 = 1024 * 1024;
+/// How much of an answer is kept for a client that does not read, beside one message.
+pub const SEND_BUFFER_BYTES: usize = 400 * 1024;
 /// How long a stream may take until its Hello.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// A heartbeat is sent after this silence on a stream.

@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use flagd_proto::admin::admin_server::AdminServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -17,7 +16,8 @@ use tonic::server::NamedService;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-use crate::api::{self, admin::AdminService, connection, http, stream, stream::StreamService};
+use crate::api::connection::{self, Services};
+use crate::api::{self, admin::AdminService, http, stream, stream::StreamService};
 use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::control::Control;
@@ -90,7 +90,7 @@ struct Server {
     relay: Option<Arc<Relay>>,
     metrics: Arc<ServerMetrics>,
     health: HealthReporter,
-    router: Router,
+    services: Services,
     name: String,
     drain_timeout: Duration,
     admission: Admission,
@@ -115,19 +115,19 @@ impl Server {
             started: Instant::now(),
         };
         let router = http::routes(watched);
-        let (path, follow) = StreamService::route(Arc::clone(&hub), Arc::clone(&metrics), &admission);
-        let router = router.route(&path, follow);
+        let streams = StreamService::new(Arc::clone(&hub), Arc::clone(&metrics), &admission);
         let router = api::with_service(router, api::peer::service(Arc::clone(&hub), &cluster));
         let control = Control::in_cluster(Arc::clone(&hub), Arc::clone(&cluster), server_name.clone());
         let router = api::with_service(router, api::admin::service(control));
         let router = api::with_service(router, health_service);
         let router = api::with_service(router, reflection).fallback(api::fallback);
         let name = server_name;
-        Ok(Server { hub, cluster, relay, metrics, health, router, name, drain_timeout, admission })
+        let services = Services { streams, router };
+        Ok(Server { hub, cluster, relay, metrics, health, services, name, drain_timeout, admission })
     }
 
     async fn run(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let Server { hub, cluster, relay, metrics, health, router, name, drain_timeout, admission } = self;
+        let Server { hub, cluster, relay, metrics, health, services, name, drain_timeout, admission } = self;
         cluster.begin().await;
         let gone = watch::Sender::new(false);
         let announcing = tokio::spawn(cluster.run(gone.subscribe()));
@@ -136,7 +136,7 @@ impl Server {
         set_health(&health, ServingStatus::Serving).await;
         let closing = watch::Sender::new(false);
         let mut accepting =
-            std::pin::pin!(connection::accept(listener, router, metrics, admission, closing.subscribe()));
+            std::pin::pin!(connection::accept(listener, services, metrics, admission, closing.subscribe()));
         tracing::info!(server = %name, store = %hub.log().describe(), "serving");
         let mut connections = tokio::select! {
             // It ends only when told to.

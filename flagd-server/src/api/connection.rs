@@ -1,18 +1,18 @@
 //! The listener: takes connections, and keeps each of them within its limits.
 //!
-//! tonic's own server leaves most HTTP/2 limits unset or switches them off; here hyper's builder is set by hand, from
-//! `limits`. HTTP/1.1 and HTTP/2 come through the same port. A connection that asks nothing is closed, one too many
-//! is closed before it costs anything.
+//! HTTP/1.1 and HTTP/2 come through the same port; what a connection says first tells which. Both are served with limits
+//! that are set by hand, from `limits`: tonic's own server leaves most of them unset or switches them off. A connection
+//! that asks nothing is closed, one too many is closed before it costs anything.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,68 +22,35 @@ use crate::api::gate::Bucket;
 use crate::limits::{self, Admission};
 use crate::metrics::ServerMetrics;
 
-mod gather;
+pub(crate) mod answer;
+mod http2;
+mod pulse;
+pub(crate) mod ready;
+mod socket;
 
-use gather::Gather;
+pub(crate) use http2::Services;
 
 /// The pause after the system refused to give a connection: it has run out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The pause before the rest of somebody's first word is looked for.
+const FIRST_WORD_PAUSE: Duration = Duration::from_millis(20);
+
 /// From where a request came; an extension of every request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer {
     /// The other end of the connection.
     pub(crate) address: SocketAddr,
-    streams: Arc<AtomicUsize>,
-}
-
-impl Peer {
-    /// Tells the connection that it carries one more stream that is written to again and again.
-    pub(crate) fn open_stream(&self) -> OpenStream {
-        self.streams.fetch_add(1, Ordering::Relaxed);
-        OpenStream(Arc::clone(&self.streams))
-    }
-}
-
-/// A stream that its connection knows of.
-#[derive(Debug)]
-pub(crate) struct OpenStream(Arc<AtomicUsize>);
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The two protocols with all their limits.
-fn protocols() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits::HANDSHAKE_TIMEOUT)
-        .max_buf_size(limits::HEADER_LIST_MAX_BYTES as usize);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits::STREAMS_PER_CONNECTION_MAX)
-        .max_local_error_reset_streams(limits::LOCAL_ERROR_RESET_STREAMS_MAX)
-        .max_pending_accept_reset_streams(limits::PENDING_ACCEPT_RESET_STREAMS_MAX)
-        .max_header_list_size(limits::HEADER_LIST_MAX_BYTES)
-        .keep_alive_interval(limits::KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(limits::KEEPALIVE_TIMEOUT);
-    builder
 }
 
 /// Takes connections until `closing`; returns those that are open then, each of which finishes what it has begun.
 pub(crate) async fn accept(
     listener: TcpListener,
-    router: Router,
+    services: Services,
     metrics: Arc<ServerMetrics>,
     admission: Admission,
     mut closing: watch::Receiver<bool>,
 ) -> JoinSet<()> {
-    let protocols = protocols();
     let mut connections = JoinSet::new();
     let rate = admission.connections_per_second;
     let mut bucket = Bucket::new(rate, rate, Instant::now());
@@ -110,9 +77,9 @@ pub(crate) async fn accept(
         // The next ones wait in the system's queue meanwhile.
         tokio::time::sleep(bucket.queue(Instant::now())).await;
         let open = Open::count(&metrics);
-        let (protocols, router, closing) = (protocols.clone(), router.clone(), closing.clone());
+        let (services, closing) = (services.clone(), closing.clone());
         connections.spawn(async move {
-            serve(stream, peer, &protocols, router, closing).await;
+            serve(stream, peer, services, closing).await;
             drop(open);
         });
     }
@@ -135,30 +102,80 @@ impl Drop for Open {
     }
 }
 
-async fn serve(
+async fn serve(stream: TcpStream, peer: SocketAddr, services: Services, closing: watch::Receiver<bool>) {
+    let first = async {
+        stream.set_nodelay(true)?;
+        tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, first_word(&stream)).await?
+    };
+    let protocol = match first.await {
+        Ok(protocol) => protocol,
+        Err(error) => {
+            tracing::debug!(%peer, %error, "a connection was closed before it asked anything");
+            return;
+        }
+    };
+    match protocol {
+        Protocol::Http1 => serve_http1(stream, peer, services, closing).await,
+        Protocol::Http2 => {
+            // Boxed, because it is much smaller than what HTTP/1.1 needs, and lives longer.
+            if let Err(error) = Box::pin(http2::serve(stream, peer, services, closing)).await {
+                tracing::debug!(%peer, %error, "a connection broke");
+            }
+        }
+    }
+}
+
+/// What somebody speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Finds out what somebody speaks and leaves it unread. HTTP/2 begins with a method that no other protocol has (RFC 9113,
+/// 3.4).
+async fn first_word(stream: &TcpStream) -> io::Result<Protocol> {
+    const METHOD: &[u8] = b"PRI";
+    let mut said = [0; METHOD.len()];
+    loop {
+        let length = stream.peek(&mut said).await?;
+        let said = said.get(..length).unwrap_or_default();
+        if said.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if said == METHOD {
+            return Ok(Protocol::Http2);
+        }
+        if !METHOD.starts_with(said) {
+            return Ok(Protocol::Http1);
+        }
+        // The socket is readable all the while.
+        tokio::time::sleep(FIRST_WORD_PAUSE).await;
+    }
+}
+
+async fn serve_http1(
     stream: TcpStream,
     peer: SocketAddr,
-    protocols: &Builder<TokioExecutor>,
-    router: Router,
+    services: Services,
     mut closing: watch::Receiver<bool>,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%peer, %error, "the connection was closed at once");
-        return;
-    }
     let asked = Arc::new(AtomicBool::new(false));
-    let streams = Arc::new(AtomicUsize::new(0));
     let service = hyper::service::service_fn({
-        let (asked, streams) = (Arc::clone(&asked), Arc::clone(&streams));
+        let asked = Arc::clone(&asked);
         move |mut request: hyper::Request<Incoming>| {
             asked.store(true, Ordering::Relaxed);
-            request.extensions_mut().insert(Peer { address: peer, streams: Arc::clone(&streams) });
-            let mut router = router.clone();
+            request.extensions_mut().insert(Peer { address: peer });
+            let mut router = services.router.clone();
             async move { router.call(request).await }
         }
     });
-    let mut connection =
-        std::pin::pin!(protocols.serve_connection(TokioIo::new(Gather::new(stream, streams)), service));
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits::HANDSHAKE_TIMEOUT)
+        .max_buf_size(limits::HEADER_LIST_MAX_BYTES as usize);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut handshake = std::pin::pin!(tokio::time::sleep(limits::HANDSHAKE_TIMEOUT));
     let (mut is_new, mut is_closing) = (true, false);
     loop {
@@ -166,7 +183,7 @@ async fn serve(
             biased;
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
-                    tracing::debug!(%peer, error, "a connection broke");
+                    tracing::debug!(%peer, %error, "a connection broke");
                 }
                 return;
             }

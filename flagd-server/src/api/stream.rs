@@ -1,28 +1,30 @@
 //! `flagd.stream.v1.Stream/Follow`: one session per stream, as docs/protocol.md says under "The server's half".
 //!
-//! A session has no task of its own: it is the body of the answer, and the HTTP/2 connection polls it when it can
-//! write. What may be sent is decided in `hub::subscriber` and `hub::resume`; here is only who says what when. A stream
-//! that ends without `Bye`, in whatever way, leaves its client as lost.
+//! A session has no task of its own: its HTTP/2 connection looks at it when it was woken (`connection::http2`). What may
+//! be sent is decided in `hub::subscriber` and `hub::resume`; here is only who says what when. A stream that ends without
+//! `Bye`, in whatever way, leaves its client as lost.
 //!
 //! gRPC's frames are put around messages here and in `inbound` rather than by tonic: its codec would keep a buffer for each
 //! stream and copy into it, for each subscriber, what is encoded once for all (docs/decisions/015).
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
-use axum::response::Response;
-use axum::routing::{MethodRouter, post};
+use bytes::Bytes;
 use flagd_proto::frame::Frame;
 use flagd_proto::stream::stream_server::SERVICE_NAME;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use tonic::Status;
 
-use super::connection::{OpenStream, Peer};
+use super::connection::answer::poll_room;
+use super::connection::ready::Woken;
 use super::gate::{Away, Gate};
+use crate::hub::bell::Ear;
 use crate::hub::{Hub, frames};
 use crate::limits::Admission;
 use crate::metrics::ServerMetrics;
@@ -49,52 +51,67 @@ pub(crate) struct StreamService {
 }
 
 impl StreamService {
-    /// The service for a router, and its path.
-    pub(crate) fn route(
-        hub: Arc<Hub>,
-        metrics: Arc<ServerMetrics>,
-        admission: &Admission,
-    ) -> (String, MethodRouter) {
-        let gate = Gate::new(admission, Instant::now());
-        let service = StreamService { hub, metrics, gate: Arc::new(gate) };
-        (format!("/{SERVICE_NAME}/Follow"), post(follow).with_state(service))
+    /// The service for connections.
+    pub(crate) fn new(hub: Arc<Hub>, metrics: Arc<ServerMetrics>, admission: &Admission) -> StreamService {
+        let gate = Arc::new(Gate::new(admission, Instant::now()));
+        StreamService { hub, metrics, gate }
+    }
+
+    /// Whether a request is for this service.
+    pub(crate) fn is_for<T>(request: &Request<T>) -> bool {
+        let method = request.uri().path().strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME));
+        method == Some("/Follow") && request.method() == Method::POST
+    }
+
+    /// Answers at once, and then for as long as the client follows: `None` when that was all that there is to say.
+    /// What wakes the session when its environment's bell rings is `ear`.
+    pub(crate) fn open(
+        &self,
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+        peer: SocketAddr,
+        ear: Arc<dyn Ear>,
+    ) -> Option<Session> {
+        if let Err(answer) = speaks_our_language(request.headers()) {
+            // Who has gone already needs no answer.
+            let _ = respond.send_response(answer, true);
+            return None;
+        }
+        let mut answer = Response::new(());
+        answer.headers_mut().insert(header::CONTENT_TYPE, GRPC);
+        let out = respond.send_response(answer, false).ok()?;
+        let inbound = Inbound::new(request.into_body());
+        let greeting = Box::pin(Waiting::new(self.clone(), peer, ear).greet(inbound));
+        Some(Session { stage: Stage::Waiting(greeting), out })
     }
 }
 
-/// Answers at once, with a body that goes on for as long as the client follows.
-async fn follow(State(service): State<StreamService>, request: Request) -> Response {
-    let headers = request.headers();
+/// Or what is answered to one that does not.
+fn speaks_our_language(headers: &HeaderMap) -> Result<(), Response<()>> {
     let named = |name: &str| headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
     if !named("content-type").starts_with(GRPC.as_bytes()) {
-        let mut response = Response::new(Body::from("this path speaks gRPC only\n"));
-        *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        return response;
+        // Not gRPC's own way, because whoever asks does not speak it (gRPC's PROTOCOL-HTTP2.md).
+        let mut answer = Response::new(());
+        *answer.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return Err(answer);
     }
     if !matches!(named("grpc-encoding"), b"" | b"identity") {
-        return Status::unimplemented("messages must not be compressed").into_http();
+        let status = Status::unimplemented("messages must not be compressed");
+        return Err(status.into_http::<()>());
     }
-    let address = request.extensions().get::<Peer>().map(|peer| peer.address.to_string()).unwrap_or_default();
-    let open = request.extensions().get::<Peer>().map(Peer::open_stream);
-    let inbound = Inbound::new(request.into_body());
-    let greeting = Box::pin(Waiting::new(service, address).greet(inbound));
-    let session = Session { stage: Stage::Waiting(greeting), _open: open };
-    let mut response = Response::new(Body::new(session));
-    response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
-    response
+    Ok(())
 }
 
-/// A stream from its first message to its last: the body of an answer.
-struct Session {
+/// A stream from its first message to its last.
+pub(crate) struct Session {
     stage: Stage,
-    /// Tells the connection that it carries this stream.
-    _open: Option<OpenStream>,
+    out: SendStream<Bytes>,
 }
 
 enum Stage {
     Waiting(Pin<Box<dyn Future<Output = Result<Following, Farewell>> + Send>>),
     Following(Box<Following>),
     Leaving(Farewell),
-    Left,
 }
 
 /// How a stream ends.
@@ -107,44 +124,61 @@ enum Farewell {
     Silent,
 }
 
-impl http_body::Body for Session {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
+/// What goes out next.
+enum Outgoing {
+    Message(Frame),
+    End(Status),
+}
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+impl Session {
+    /// Says what there is to say, as far as the client takes it, and hears what it says. Ready when it was all.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>, woken: Woken) -> Poll<()> {
+        if let Stage::Following(following) = &mut self.stage
+            && woken.by_more_than_the_bell()
+        {
+            following.look_around();
+        }
+        loop {
+            if !ready!(poll_room(&mut self.out, context)) {
+                return Poll::Ready(());
+            }
+            let sent = match ready!(self.poll_next(context)) {
+                Outgoing::Message(frame) => self.out.send_data(frame.into_data(), false),
+                Outgoing::End(status) => {
+                    // Who has gone already needs no farewell.
+                    let _ = self.out.send_trailers(trailers(&status));
+                    return Poll::Ready(());
+                }
+            };
+            if sent.is_err() {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Outgoing> {
         loop {
             match &mut self.stage {
                 Stage::Waiting(greeting) => {
-                    let greeted = ready!(greeting.as_mut().poll(context));
-                    self.stage = match greeted {
+                    self.stage = match ready!(greeting.as_mut().poll(context)) {
                         Ok(following) => Stage::Following(Box::new(following)),
                         Err(farewell) => Stage::Leaving(farewell),
                     };
                 }
                 Stage::Following(following) => match ready!(following.poll_next(context)) {
-                    Ok(frame) => return data(frame),
+                    Ok(frame) => return Poll::Ready(Outgoing::Message(frame)),
                     Err(farewell) => self.stage = Stage::Leaving(farewell),
                 },
                 Stage::Leaving(farewell) => {
-                    let status = match std::mem::replace(farewell, Farewell::Silent) {
-                        Farewell::Say(frame) => return data(frame),
-                        Farewell::Fail(status) => status,
-                        Farewell::Silent => Status::ok(""),
-                    };
-                    self.stage = Stage::Left;
-                    return Poll::Ready(Some(Ok(http_body::Frame::trailers(trailers(&status)))));
+                    return Poll::Ready(match std::mem::replace(farewell, Farewell::Silent) {
+                        Farewell::Say(frame) => Outgoing::Message(frame),
+                        Farewell::Fail(status) => Outgoing::End(status),
+                        Farewell::Silent => Outgoing::End(Status::ok("")),
+                    });
                 }
-                Stage::Left => return Poll::Ready(None),
             }
         }
     }
-}
-
-fn data(frame: Frame) -> Poll<Option<Result<http_body::Frame<Bytes>, std::convert::Infallible>>> {
-    Poll::Ready(Some(Ok(http_body::Frame::data(frame.into_data()))))
 }
 
 fn trailers(status: &Status) -> HeaderMap {

@@ -1,18 +1,16 @@
 //! Wakes all streams of an environment.
 //!
 //! A stream is asleep until something happens, and nearly always that is the same for all: a change is shown, the view
-//! has become stale, the server stops. So all of them listen to one bell, each with one place for whoever polls it,
-//! and find out themselves what it rang for. Listening again costs no lock.
+//! has become stale, the server stops. So all of them listen to one bell, each through an ear of its own that lasts as
+//! long as it does, and find out themselves what it rang for. Who has heard has nothing to do to hear again.
 //!
 //! They are woken some at a time, and the next ones when these have written. Of thousands that are woken at once the
-//! first would write only after the last was looked at, and each is looked at three times, by who wakes, by the
-//! stream and by its connection: by then the processor has forgotten what it knew of it.
+//! first would write only after the last was looked at, and each is looked at twice, by who wakes and by its
+//! connection: by then the processor has forgotten what it knew of it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
 
-use futures_util::task::AtomicWaker;
 use slab::Slab;
 use tokio::sync::{Notify, watch};
 
@@ -20,12 +18,18 @@ use tokio::sync::{Notify, watch};
 /// its buffer, about thirty; of a thousand connections not more should be in work than the processor's caches hold.
 const TOGETHER: usize = 128;
 
+/// What of a listener is told that the bell has rung. It must not wait, and may be told although nothing is new.
+pub(crate) trait Ear: std::fmt::Debug + Send + Sync {
+    /// It has rung.
+    fn rung(&self);
+}
+
 /// A bell that streams listen to.
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
     rings: AtomicU64,
     rung: Notify,
-    listeners: Mutex<Slab<Arc<AtomicWaker>>>,
+    ears: Mutex<Slab<Arc<dyn Ear>>>,
 }
 
 /// A stream that listens.
@@ -33,7 +37,6 @@ pub(crate) struct Bell {
 pub(crate) struct Listener {
     bell: Arc<Bell>,
     place: usize,
-    waker: Arc<AtomicWaker>,
     /// How often it had rung when this one looked last.
     heard: Option<u64>,
 }
@@ -47,14 +50,14 @@ impl Bell {
 
     /// Wakes the listeners of some places, and tells where to go on; `None` behind the last one.
     fn wake_some(&self, from: usize) -> Option<usize> {
-        let listeners = self.listeners();
-        let until = from.saturating_add(TOGETHER).min(listeners.capacity());
+        let ears = self.ears();
+        let until = from.saturating_add(TOGETHER).min(ears.capacity());
         for place in from..until {
-            if let Some(waker) = listeners.get(place) {
-                waker.wake();
+            if let Some(ear) = ears.get(place) {
+                ear.rung();
             }
         }
-        (until < listeners.capacity()).then_some(until)
+        (until < ears.capacity()).then_some(until)
     }
 
     fn wake_all(&self) {
@@ -64,8 +67,8 @@ impl Bell {
         }
     }
 
-    fn listeners(&self) -> MutexGuard<'_, Slab<Arc<AtomicWaker>>> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ears(&self) -> MutexGuard<'_, Slab<Arc<dyn Ear>>> {
+        self.ears.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -90,17 +93,15 @@ pub(crate) async fn ringer(bell: Arc<Bell>, mut stopped: watch::Receiver<bool>) 
 }
 
 impl Listener {
-    /// Listens from now on.
-    pub(crate) fn to(bell: &Arc<Bell>) -> Listener {
-        let waker = Arc::new(AtomicWaker::new());
-        let place = bell.listeners().insert(Arc::clone(&waker));
-        Listener { bell: Arc::clone(bell), place, waker, heard: None }
+    /// Listens from now on: whenever it rings, `ear` is told.
+    pub(crate) fn to(bell: &Arc<Bell>, ear: Arc<dyn Ear>) -> Listener {
+        let place = bell.ears().insert(ear);
+        Listener { bell: Arc::clone(bell), place, heard: None }
     }
 
-    /// Whether it has rung since the last call; always at the first one. Whoever rings later wakes `waker`.
-    pub(crate) fn has_rung(&mut self, waker: &Waker) -> bool {
-        // In this order: who rings in between is heard, or wakes.
-        self.waker.register(waker);
+    /// Whether it has rung since the last call; always at the first one.
+    pub(crate) fn has_rung(&mut self) -> bool {
+        // Who rings in between is heard here, and tells the ear later.
         let rings = self.bell.rings.load(Ordering::SeqCst);
         self.heard.replace(rings) != Some(rings)
     }
@@ -108,7 +109,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.bell.listeners().try_remove(self.place);
+        self.bell.ears().try_remove(self.place);
     }
 }
 
@@ -116,19 +117,19 @@ impl Drop for Listener {
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
-    use std::task::Wake;
+    use std::thread::Thread;
 
     #[derive(Debug, Default)]
     struct Counter(AtomicUsize);
 
-    impl Wake for Counter {
-        fn wake(self: Arc<Self>) {
+    impl Ear for Counter {
+        fn rung(&self) {
             self.0.fetch_add(1, Ordering::SeqCst);
         }
     }
 
     impl Counter {
-        fn woken(&self) -> usize {
+        fn told(&self) -> usize {
             self.0.swap(0, Ordering::SeqCst)
         }
     }
@@ -139,57 +140,53 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_of_many_are_woken_for_each_ring_and_when_it_stops() {
+    async fn all_of_many_are_told_of_each_ring_and_when_it_stops() {
         let bell = Arc::new(Bell::default());
         let (stop, stopped) = watch::channel(false);
         let counter = Arc::new(Counter::default());
-        let waker = Waker::from(Arc::clone(&counter));
-        let mut listeners: Vec<Listener> = (0..=3 * TOGETHER).map(|_| Listener::to(&bell)).collect();
+        let mut listeners: Vec<Listener> =
+            (0..=3 * TOGETHER).map(|_| Listener::to(&bell, Arc::clone(&counter) as Arc<dyn Ear>)).collect();
         listeners.drain(5..10);
         let ringing = tokio::spawn(ringer(Arc::clone(&bell), stopped));
-        let mut seen = 0;
+        let mut told = 0;
         for _ in 0..3 {
-            assert!(listeners.iter_mut().all(|listener| listener.has_rung(&waker)));
+            assert!(listeners.iter_mut().all(Listener::has_rung));
             bell.ring();
-            while seen < listeners.len() {
+            while told < listeners.len() {
                 tokio::task::yield_now().await;
-                seen += counter.woken();
+                told += counter.told();
             }
-            assert_eq!(seen, listeners.len());
-            seen = 0;
+            assert_eq!(told, listeners.len());
+            told = 0;
         }
-        assert!(listeners.iter_mut().all(|listener| listener.has_rung(&waker)));
         stop.send_replace(true);
         ringing.await.unwrap();
-        assert_eq!(counter.woken(), listeners.len(), "nobody sleeps on");
+        assert_eq!(counter.told(), listeners.len(), "nobody sleeps on");
     }
 
     #[test]
-    fn who_listens_is_woken_once_and_hears_that_it_rang() {
+    fn who_listens_hears_that_it_rang() {
         let bell = Arc::new(Bell::default());
         let counter = Arc::new(Counter::default());
-        let waker = Waker::from(Arc::clone(&counter));
-        let mut listener = Listener::to(&bell);
-        ring(&bell);
-        assert!(listener.has_rung(&waker), "whatever was before");
-        assert!(!listener.has_rung(&waker));
-        assert_eq!(counter.woken(), 0);
+        let mut listener = Listener::to(&bell, Arc::clone(&counter) as Arc<dyn Ear>);
+        assert!(listener.has_rung(), "whatever was before");
+        assert!(!listener.has_rung());
+        assert_eq!(counter.told(), 0);
         ring(&bell);
         ring(&bell);
-        assert_eq!(counter.woken(), 1, "it has not looked since");
-        assert!(listener.has_rung(&waker) && !listener.has_rung(&waker));
-        ring(&bell);
-        assert_eq!(counter.woken(), 1);
+        assert_eq!(counter.told(), 2);
+        assert!(listener.has_rung() && !listener.has_rung());
     }
 
     #[test]
     fn who_has_gone_is_forgotten() {
         let bell = Arc::new(Bell::default());
-        let (first, second) = (Listener::to(&bell), Listener::to(&bell));
+        let listen = || Listener::to(&bell, Arc::new(Counter::default()));
+        let (first, second) = (listen(), listen());
         drop(first);
-        assert_eq!(bell.listeners().len(), 1);
-        let third = Listener::to(&bell);
-        assert_eq!((second.place, third.place, bell.listeners().len()), (1, 0, 2));
+        assert_eq!(bell.ears().len(), 1);
+        let third = listen();
+        assert_eq!((second.place, third.place, bell.ears().len()), (1, 0, 2));
     }
 
     /// Many listeners on other threads miss no ring: each goes on until it has seen the last one.
@@ -202,10 +199,9 @@ mod tests {
             .map(|_| {
                 let (bell, shown) = (Arc::clone(&bell), Arc::clone(&shown));
                 std::thread::spawn(move || {
-                    let mut listener = Listener::to(&bell);
-                    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+                    let mut listener = Listener::to(&bell, Arc::new(Unpark(std::thread::current())));
                     while shown.load(Ordering::SeqCst) < RINGS {
-                        while !listener.has_rung(&waker) {
+                        while !listener.has_rung() {
                             std::thread::park();
                         }
                     }
@@ -221,10 +217,11 @@ mod tests {
         }
     }
 
-    struct Unpark(std::thread::Thread);
+    #[derive(Debug)]
+    struct Unpark(Thread);
 
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
+    impl Ear for Unpark {
+        fn rung(&self) {
             self.0.unpark();
         }
     }

@@ -15,7 +15,7 @@ use flagd_proto::frame::Frame;
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 
 use super::advance::Shown;
-use super::bell::{Bell, Listener};
+use super::bell::{Bell, Ear, Listener};
 use super::delta_log::{DeltaLog, Record};
 use super::merge::{Merged, Sighting};
 use super::relays::Relays;
@@ -345,9 +345,9 @@ impl Environment {
         Arc::clone(&self.shown.borrow())
     }
 
-    /// Hears when a newer view is shown, when it becomes stale or fresh, and when the server stops.
-    pub(crate) fn listen(&self) -> Listener {
-        Listener::to(&self.bell)
+    /// Tells `ear` when a newer view is shown, when it becomes stale or fresh, and when the server stops.
+    pub(crate) fn listen(&self, ear: Arc<dyn Ear>) -> Listener {
+        Listener::to(&self.bell, ear)
     }
 
     /// The bell that the streams listen to.

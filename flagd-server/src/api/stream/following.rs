@@ -1,7 +1,7 @@
 //! A stream after the Hello: what is written to it, and what its client says.
 //!
 //! Polled, never awaited: thousands of these are woken for each change, and one that makes a future for each thing it
-//! may wait for spends more on that than on the frame it writes.
+//! may wait for spends more on that than on the frame it writes. Woken by the bell alone it looks at nothing but its log.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tonic::Status;
 use super::super::gate::Ticket;
 use super::inbound::Inbound;
 use super::{Farewell, go_away, hello, is_the_clients_fault};
-use crate::hub::bell::Listener;
+use crate::hub::bell::{Ear, Listener};
 use crate::hub::environment::{Full, Memory};
 use crate::hub::roster::{Admission, Introduction, Seat};
 use crate::hub::standing::Report;
@@ -93,6 +93,15 @@ impl Drop for Place {
     }
 }
 
+/// What a stream waits for beside the bell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Around {
+    /// It waits for all of it.
+    Quiet,
+    /// It was woken by some of it.
+    MayHaveChanged,
+}
+
 /// After the Hello.
 pub(super) struct Following {
     place: Place,
@@ -106,8 +115,10 @@ pub(super) struct Following {
     /// The log may hold something that was not pulled yet.
     may_have_news: bool,
     heartbeat: Pin<Box<Sleep>>,
+    is_time_to_beat: bool,
     last_frame: tokio::time::Instant,
     frames_since_look: u32,
+    around: Around,
 }
 
 impl Following {
@@ -116,9 +127,10 @@ impl Following {
         replaced: Option<oneshot::Receiver<()>>,
         inbound: Inbound,
         ticket: Option<Ticket>,
+        ear: Arc<dyn Ear>,
     ) -> Following {
         Following {
-            listener: place.environment.listen(),
+            listener: place.environment.listen(ear),
             place,
             _ticket: ticket,
             replaced,
@@ -128,9 +140,16 @@ impl Following {
             told_stale: false,
             may_have_news: true,
             heartbeat: Box::pin(tokio::time::sleep(limits::HEARTBEAT_INTERVAL)),
+            is_time_to_beat: false,
             last_frame: tokio::time::Instant::now(),
             frames_since_look: 0,
+            around: Around::MayHaveChanged,
         }
+    }
+
+    /// To be called when anything but the bell may have woken it.
+    pub(super) fn look_around(&mut self) {
+        self.around = Around::MayHaveChanged;
     }
 
     /// The next frame to write, or how the stream ends.
@@ -145,34 +164,43 @@ impl Following {
                 return Poll::Ready(Ok(frame));
             }
             self.frames_since_look = 0;
-            let has_rung = self.listener.has_rung(context.waker());
+            let has_rung = self.listener.has_rung();
             self.may_have_news |= has_rung;
             if has_rung && self.place.environment.is_closing() {
                 return Poll::Ready(Err(go_away("this server stops")));
             }
-            if self.replaced.as_mut().is_some_and(|replaced| replaced.poll_unpin(context).is_ready()) {
-                let status = Status::aborted("a newer stream of this instance took over");
-                return Poll::Ready(Err(Farewell::Fail(status)));
+            if self.around == Around::MayHaveChanged {
+                self.poll_around(context)?;
             }
-            while let Poll::Ready(message) = self.inbound.poll_message(context) {
-                self.take(message)?;
-            }
-            if self.subscriber.has_more() {
+            if self.subscriber.has_more() || self.full.is_none() && self.may_have_news && self.pull() {
                 continue;
             }
-            if let Some(full) = &mut self.full {
-                if let Poll::Ready(granted) = full.poll_unpin(context) {
-                    self.granted(granted.ok());
-                    continue;
-                }
-            } else if self.may_have_news && self.pull() {
-                continue;
-            }
-            if let Some(beat) = self.beat_if_due(context) {
+            if let Some(beat) = self.beat_if_due() {
                 return Poll::Ready(Ok(beat));
             }
-            return Poll::Pending;
+            // A full state that was asked for meanwhile is to be waited for.
+            if self.around == Around::Quiet {
+                return Poll::Pending;
+            }
         }
+    }
+
+    /// Looks at everything that wakes it beside the bell, until it waits for all of it.
+    fn poll_around(&mut self, context: &mut Context<'_>) -> Result<(), Farewell> {
+        self.around = Around::Quiet;
+        if self.replaced.as_mut().is_some_and(|replaced| replaced.poll_unpin(context).is_ready()) {
+            return Err(Farewell::Fail(Status::aborted("a newer stream of this instance took over")));
+        }
+        while let Poll::Ready(message) = self.inbound.poll_message(context) {
+            self.take(message)?;
+        }
+        self.is_time_to_beat |= self.is_beat_due(context);
+        if let Some(full) = &mut self.full
+            && let Poll::Ready(granted) = full.poll_unpin(context)
+        {
+            self.granted(granted.ok());
+        }
+        Ok(())
     }
 
     /// Takes the next change out of the log, or finds that it is too far behind. Whether there is something to do now.
@@ -206,26 +234,27 @@ impl Following {
     }
 
     /// A heartbeat, when nothing was written for a while, or when the view has become stale or fresh just now.
-    fn beat_if_due(&mut self, context: &mut Context<'_>) -> Option<Frame> {
+    fn beat_if_due(&mut self) -> Option<Frame> {
         let is_stale = self.place.environment.is_stale();
-        if std::mem::replace(&mut self.told_stale, is_stale) != is_stale {
-            return Some(self.beat(tokio::time::Instant::now()));
+        let has_turned = std::mem::replace(&mut self.told_stale, is_stale) != is_stale;
+        if !(std::mem::take(&mut self.is_time_to_beat) || has_turned) {
+            return None;
         }
-        while self.heartbeat.as_mut().poll(context).is_ready() {
-            let due = self.last_frame + limits::HEARTBEAT_INTERVAL;
-            let now = tokio::time::Instant::now();
-            if due <= now {
-                return Some(self.beat(now));
-            }
-            self.heartbeat.as_mut().reset(due);
-        }
-        None
+        let now = tokio::time::Instant::now();
+        self.last_frame = now;
+        Some(frames::heartbeat(self.subscriber.at(), self.place.environment.view_age_ms()))
     }
 
-    fn beat(&mut self, now: tokio::time::Instant) -> Frame {
-        self.last_frame = now;
-        self.heartbeat.as_mut().reset(now + limits::HEARTBEAT_INTERVAL);
-        frames::heartbeat(self.subscriber.at(), self.place.environment.view_age_ms())
+    /// Whether nothing was written for so long that a heartbeat is due; waits until it may be so again.
+    fn is_beat_due(&mut self, context: &mut Context<'_>) -> bool {
+        let mut is_due = false;
+        while self.heartbeat.as_mut().poll(context).is_ready() {
+            let now = tokio::time::Instant::now();
+            let due = self.last_frame + limits::HEARTBEAT_INTERVAL;
+            is_due |= due <= now;
+            self.heartbeat.as_mut().reset(if due <= now { now + limits::HEARTBEAT_INTERVAL } else { due });
+        }
+        is_due
     }
 
     fn take(&mut self, message: Result<Option<ClientMessage>, Status>) -> Result<(), Farewell> {
@@ -278,6 +307,7 @@ impl Following {
         }
         let (give, full) = oneshot::channel();
         self.full = Some(full);
+        self.around = Around::MayHaveChanged;
         tokio::spawn(grant_full(Arc::clone(&self.place.environment), delay, give));
     }
 }

@@ -3,31 +3,28 @@
 //! A message may come in pieces, and several may come at once. One that came whole is read where it lies; only a rest is
 //! kept, and nothing while a client is silent.
 
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use axum::body::{Body, Bytes};
+use bytes::Bytes;
 use flagd_proto::Message as _;
 use flagd_proto::frame::PREFIX_BYTES;
 use flagd_proto::stream::ClientMessage;
-use http_body::Body as _;
+use h2::RecvStream;
 use tonic::Status;
 
+use super::super::connection::answer::poll_data;
 use crate::limits;
 
 /// The messages of one client.
 #[derive(Debug)]
 pub(super) struct Inbound {
-    body: Body,
-    /// What came whole and is yet to be read.
-    whole: Bytes,
-    /// The beginning of a message of which the rest has not come.
-    rest: Vec<u8>,
+    body: RecvStream,
+    cutter: Cutter,
 }
 
 impl Inbound {
-    pub(super) fn new(body: Body) -> Inbound {
-        Inbound { body, whole: Bytes::new(), rest: Vec::new() }
+    pub(super) fn new(body: RecvStream) -> Inbound {
+        Inbound { body, cutter: Cutter::default() }
     }
 
     /// The next message; `None` when the client has said its last.
@@ -41,21 +38,35 @@ impl Inbound {
         context: &mut Context<'_>,
     ) -> Poll<Result<Option<ClientMessage>, Status>> {
         loop {
-            if let Some(message) = self.take_whole()? {
+            if let Some(message) = self.cutter.next()? {
                 return Poll::Ready(Ok(Some(message)));
             }
-            let data = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-                None if self.rest.is_empty() => return Poll::Ready(Ok(None)),
-                None => {
-                    let status = Status::internal("the stream ends in the middle of a message");
-                    return Poll::Ready(Err(status));
-                }
-                Some(Err(error)) => return Poll::Ready(Err(Status::from_error(Box::new(error)))),
+            match ready!(poll_data(&mut self.body, context)) {
                 // What comes behind the messages says nothing.
-                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-            };
-            self.add(data)?;
+                None => return Poll::Ready(self.cutter.end().map(|()| None)),
+                Some(Err(error)) => return Poll::Ready(Err(Status::from_error(Box::new(error)))),
+                Some(Ok(data)) => self.cutter.add(data)?,
+            }
         }
+    }
+}
+
+/// Cuts what comes in into messages.
+#[derive(Debug, Default)]
+struct Cutter {
+    /// What came whole and is yet to be read.
+    whole: Bytes,
+    /// The beginning of a message of which the rest has not come.
+    rest: Vec<u8>,
+}
+
+impl Cutter {
+    /// Nothing more comes.
+    fn end(&self) -> Result<(), Status> {
+        if self.rest.is_empty() {
+            return Ok(());
+        }
+        Err(Status::internal("the stream ends in the middle of a message"))
     }
 
     /// Puts what has come where it is read from.
@@ -85,7 +96,7 @@ impl Inbound {
     }
 
     /// A message that has come whole; what is left of one that has not is kept.
-    fn take_whole(&mut self) -> Result<Option<ClientMessage>, Status> {
+    fn next(&mut self) -> Result<Option<ClientMessage>, Status> {
         if self.whole.is_empty() {
             return Ok(None);
         }
@@ -120,7 +131,6 @@ fn length(bytes: &[u8]) -> Result<Option<usize>, Status> {
 mod tests {
     use super::*;
     use flagd_proto::stream::{NeedFull, client_message};
-    use futures_util::FutureExt as _;
     use proptest::prelude::*;
 
     fn need(why: &str) -> ClientMessage {
@@ -136,21 +146,20 @@ mod tests {
         bytes
     }
 
-    fn inbound(pieces: Vec<Vec<u8>>) -> Inbound {
-        let pieces = pieces.into_iter().map(|piece| Ok::<_, std::io::Error>(Bytes::from(piece)));
-        Inbound::new(Body::from_stream(futures_util::stream::iter(pieces)))
-    }
-
-    /// All messages, and how the stream ended.
-    fn hear(mut inbound: Inbound) -> (Vec<ClientMessage>, Result<(), tonic::Code>) {
-        let mut heard = Vec::new();
-        loop {
-            match inbound.message().now_or_never().expect("everything is there") {
-                Ok(Some(message)) => heard.push(message),
-                Ok(None) => return (heard, Ok(())),
-                Err(status) => return (heard, Err(status.code())),
+    /// All messages in these pieces, and how the stream ended.
+    fn hear(pieces: Vec<Vec<u8>>) -> (Vec<ClientMessage>, Result<(), tonic::Code>) {
+        let (mut cutter, mut heard) = (Cutter::default(), Vec::new());
+        let all = || {
+            for piece in pieces {
+                cutter.add(Bytes::from(piece))?;
+                while let Some(message) = cutter.next()? {
+                    heard.push(message);
+                }
             }
-        }
+            cutter.end()
+        };
+        let ended = all().map_err(|status: Status| status.code());
+        (heard, ended)
     }
 
     proptest! {
@@ -169,7 +178,7 @@ mod tests {
                 let rest = bytes.split_off((*cut).min(bytes.len()));
                 pieces.push(std::mem::replace(&mut bytes, rest));
             }
-            prop_assert_eq!(hear(inbound(pieces)), (messages, Ok(())));
+            prop_assert_eq!(hear(pieces), (messages, Ok(())));
         }
     }
 
@@ -182,7 +191,7 @@ mod tests {
             bytes
         };
         let largest = need(&"x".repeat(limits::CLIENT_MESSAGE_MAX_BYTES - 16));
-        assert_eq!(hear(inbound(vec![framed(&largest)])).0.len(), 1, "just below the limit");
+        assert_eq!(hear(vec![framed(&largest)]).0.len(), 1, "just below the limit");
         let cases = [
             ("one byte above the limit", prefix(0, most + 1), tonic::Code::OutOfRange),
             ("the longest that can be said", prefix(0, u32::MAX), tonic::Code::OutOfRange),
@@ -193,10 +202,10 @@ mod tests {
         ];
         for (name, bytes, code) in cases {
             let good = framed(&need("a"));
-            let at_once = hear(inbound(vec![[good.clone(), bytes.clone()].concat()]));
+            let at_once = hear(vec![[good.clone(), bytes.clone()].concat()]);
             assert_eq!(at_once, (vec![need("a")], Err(code)), "{name}");
             let pieces = bytes.iter().map(|byte| vec![*byte]);
-            let in_pieces = hear(inbound(std::iter::once(good).chain(pieces).collect()));
+            let in_pieces = hear(std::iter::once(good).chain(pieces).collect());
             assert_eq!(in_pieces, (vec![need("a")], Err(code)), "{name}, byte by byte");
         }
     }
@@ -206,13 +215,14 @@ mod tests {
     fn a_long_message_in_small_pieces_is_kept_once() {
         let message = need(&"x".repeat(limits::CLIENT_MESSAGE_MAX_BYTES / 2));
         let pieces = framed(&message).chunks(7).map(<[u8]>::to_vec).collect();
-        assert_eq!(hear(inbound(pieces)), (vec![message], Ok(())));
+        assert_eq!(hear(pieces), (vec![message], Ok(())));
     }
 
     #[test]
     fn nothing_is_kept_while_a_client_is_silent() {
-        let mut inbound = inbound(vec![framed(&need("a"))]);
-        assert!(inbound.message().now_or_never().is_some());
-        assert_eq!((inbound.whole.len(), inbound.rest.capacity()), (0, 0));
+        let mut cutter = Cutter::default();
+        cutter.add(framed(&need("a")).into()).unwrap();
+        assert!(matches!(cutter.next(), Ok(Some(_))) && matches!(cutter.next(), Ok(None)));
+        assert_eq!((cutter.whole.len(), cutter.rest.capacity()), (0, 0));
     }
 }

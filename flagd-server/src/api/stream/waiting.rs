@@ -1,5 +1,6 @@
 //! A stream up to the first answer: the Hello, whether it is admitted, and what the client needs.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use super::super::gate::Ticket;
 use super::following::{Following, Place};
 use super::inbound::Inbound;
 use super::{Farewell, StreamService, go_away, go_away_for, hello, is_the_clients_fault};
+use crate::hub::bell::Ear;
 use crate::hub::resume::{Greeting, greet};
 use crate::hub::{Environment, frames};
 use crate::limits;
@@ -18,16 +20,17 @@ use crate::store::StoreError;
 /// Before the Hello.
 pub(super) struct Waiting {
     service: StreamService,
-    address: String,
+    peer: SocketAddr,
+    ear: Arc<dyn Ear>,
 }
 
 impl Waiting {
-    pub(super) fn new(service: StreamService, address: String) -> Waiting {
-        Waiting { service, address }
+    pub(super) fn new(service: StreamService, peer: SocketAddr, ear: Arc<dyn Ear>) -> Waiting {
+        Waiting { service, peer, ear }
     }
 
     /// Hears the Hello, and what follows from it.
-    pub(super) async fn greet(mut self, mut inbound: Inbound) -> Result<Following, Farewell> {
+    pub(super) async fn greet(self, mut inbound: Inbound) -> Result<Following, Farewell> {
         let hub = Arc::clone(&self.service.hub);
         let first = tokio::select! {
             biased;
@@ -52,7 +55,7 @@ impl Waiting {
         let ticket = if hello.relay { None } else { Some(self.admit()?) };
         // Boxed, because its room would otherwise be kept by each stream while the roster is saved.
         let environment = Box::pin(self.environment(&hello)).await?;
-        let introduction = hello::introduction(&hello, std::mem::take(&mut self.address))
+        let introduction = hello::introduction(&hello, self.peer.to_string())
             .map_err(|why| self.refuse(RefusedWhy::BadHello, why))?;
         let report = introduction.report.clone();
         let (place, replaced) = if hello.relay {
@@ -65,7 +68,7 @@ impl Waiting {
             }
             (place, Some(replaced))
         };
-        let mut following = Following::new(place, replaced, inbound, ticket);
+        let mut following = Following::new(place, replaced, inbound, ticket, self.ear);
         match Box::pin(greet(&environment, &report)).await {
             Greeting::UpToDate(position) => {
                 environment.metrics().up_to_dates_sent.count();
@@ -113,7 +116,7 @@ impl Waiting {
 
     fn refuse(&self, why: RefusedWhy, message: String) -> Farewell {
         self.service.metrics.hellos_refused.count();
-        tracing::info!(address = %self.address, why = why.as_str_name(), %message, "a client was refused");
+        tracing::info!(address = %self.peer, why = why.as_str_name(), %message, "a client was refused");
         Farewell::Say(frames::refused(why, message))
     }
 }

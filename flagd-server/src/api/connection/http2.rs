@@ -1,0 +1,252 @@
+//! An HTTP/2 connection: one task, which carries the streams of clients itself.
+//!
+//! A change wakes thousands of streams. hyper gives each of them a task beside the connection's; here a stream is looked
+//! at, puts its frame into the connection's buffer, and the buffer is written, all in one turn of one task
+//! (docs/decisions/016). h2 speaks the protocol. Requests that are not streams of clients go to the router, each in a
+//! task of its own, as hyper does it.
+
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use axum::Router;
+use bytes::Bytes;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Ping, PingPong, RecvStream};
+use http::Request;
+use slab::Slab;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep};
+
+use super::answer;
+use super::pulse::{LOOK_INTERVAL, Pulse, Seen, Verdict};
+use super::ready::{Doorbell, Ready};
+use super::socket::{Heard, Socket};
+use crate::api::stream::{Session, StreamService};
+use crate::limits;
+
+/// Streams that are looked at before what they wrote goes out: about what the processor's caches hold, and several
+/// full buffers.
+const STREAMS_PER_WRITE: usize = 128;
+/// Looks at the line in one turn of the task; after that others have theirs.
+const LOOKS_PER_TURN: usize = 8;
+
+/// What answers the requests of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Services {
+    /// Streams of clients.
+    pub(crate) streams: StreamService,
+    /// Everything else.
+    pub(crate) router: Router,
+}
+
+/// h2 with all its limits.
+fn protocol() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(limits::STREAMS_PER_CONNECTION_MAX)
+        .max_local_error_reset_streams(Some(limits::LOCAL_ERROR_RESET_STREAMS_MAX))
+        .max_pending_accept_reset_streams(limits::PENDING_ACCEPT_RESET_STREAMS_MAX)
+        .max_header_list_size(limits::HEADER_LIST_MAX_BYTES)
+        .initial_window_size(limits::WINDOW_BYTES)
+        .initial_connection_window_size(limits::WINDOW_BYTES)
+        .max_send_buffer_size(limits::SEND_BUFFER_BYTES);
+    builder
+}
+
+/// Serves one connection to its end. After `closing` it takes no new request.
+///
+/// # Errors
+/// Why it broke.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: S,
+    peer: SocketAddr,
+    services: Services,
+    mut closing: watch::Receiver<bool>,
+) -> Result<(), h2::Error> {
+    let heard = Heard::default();
+    let handshake = protocol().handshake(Socket::new(socket, heard.clone()));
+    let Ok(connection) = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, handshake).await else {
+        tracing::debug!(%peer, "a connection did not speak and was closed");
+        return Ok(());
+    };
+    let mut http2 = Http2::new(connection?, peer, services, heard);
+    // An error means that the server is gone, which is the same.
+    let mut closing = pin!(async { drop(closing.wait_for(|closing| *closing).await) });
+    let mut look = pin!(tokio::time::sleep(LOOK_INTERVAL));
+    std::future::poll_fn(|context| http2.turn(context, closing.as_mut(), look.as_mut())).await
+}
+
+/// A stream of a client, and what wakes it.
+struct Seat {
+    session: Session,
+    doorbell: Arc<Doorbell>,
+    waker: Waker,
+}
+
+struct Http2<S> {
+    connection: Connection<Socket<S>, Bytes>,
+    pings: Option<PingPong>,
+    seats: Slab<Box<Seat>>,
+    ready: Arc<Ready>,
+    socket_waker: Waker,
+    /// What the connection waits for beside its socket and its streams: the time, and the end of the server.
+    clock: Arc<Doorbell>,
+    clock_waker: Waker,
+    services: Services,
+    peer: SocketAddr,
+    heard: Heard,
+    pulse: Pulse,
+    asked: bool,
+    is_closing: bool,
+}
+
+/// The place in the line of what is no stream.
+const CLOCK: usize = usize::MAX;
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Http2<S> {
+    fn new(
+        mut connection: Connection<Socket<S>, Bytes>,
+        peer: SocketAddr,
+        services: Services,
+        heard: Heard,
+    ) -> Http2<S> {
+        let ready = Arc::<Ready>::default();
+        let clock = Doorbell::new(&ready, CLOCK);
+        let http2 = Http2 {
+            pings: connection.ping_pong(),
+            connection,
+            seats: Slab::new(),
+            socket_waker: Waker::from(Arc::clone(&ready)),
+            clock_waker: Waker::from(Arc::clone(&clock)),
+            clock,
+            ready,
+            services,
+            peer,
+            heard,
+            pulse: Pulse::default(),
+            asked: false,
+            is_closing: false,
+        };
+        http2.socket_waker.wake_by_ref();
+        http2.clock_waker.wake_by_ref();
+        http2
+    }
+
+    /// One turn of the task: whoever is ready is looked at, until nobody is.
+    fn turn(
+        &mut self,
+        context: &mut Context<'_>,
+        mut closing: Pin<&mut impl Future<Output = ()>>,
+        mut look: Pin<&mut Sleep>,
+    ) -> Poll<Result<(), h2::Error>> {
+        self.ready.begin(context.waker());
+        for _ in 0..LOOKS_PER_TURN {
+            for _ in 0..STREAMS_PER_WRITE {
+                let Some(place) = self.ready.next() else { break };
+                if place != CLOCK {
+                    self.look_at_stream(place);
+                } else if self.look_at_clock(closing.as_mut(), look.as_mut()).is_ready() {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            if self.ready.take_socket()
+                && let Poll::Ready(ended) = self.look_at_socket()
+            {
+                return Poll::Ready(ended);
+            }
+            if !self.ready.is_one_ready() {
+                break;
+            }
+        }
+        if self.ready.end() {
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    fn look_at_stream(&mut self, place: usize) {
+        // One that has ended meanwhile may still have been in the line.
+        let Some(seat) = self.seats.get_mut(place) else { return };
+        let woken = seat.doorbell.take();
+        if seat.session.poll(&mut Context::from_waker(&seat.waker), woken).is_ready() {
+            self.seats.remove(place);
+        }
+    }
+
+    /// Reads and writes as much as there is.
+    fn look_at_socket(&mut self) -> Poll<Result<(), h2::Error>> {
+        loop {
+            match self.connection.poll_accept(&mut Context::from_waker(&self.socket_waker)) {
+                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+        self.asked = true;
+        if !StreamService::is_for(&request) {
+            tokio::spawn(answer::answer(request, respond, self.services.router.clone(), self.peer));
+            return;
+        }
+        let entry = self.seats.vacant_entry();
+        let doorbell = Doorbell::new(&self.ready, entry.key());
+        let waker = Waker::from(Arc::clone(&doorbell));
+        let ear = Arc::clone(&doorbell) as _;
+        if let Some(session) = self.services.streams.open(request, respond, self.peer, ear) {
+            let seat = entry.insert(Box::new(Seat { session, doorbell, waker }));
+            seat.waker.wake_by_ref();
+        }
+    }
+
+    fn look_at_clock(
+        &mut self,
+        closing: Pin<&mut impl Future<Output = ()>>,
+        mut look: Pin<&mut Sleep>,
+    ) -> Poll<()> {
+        self.clock.take();
+        let waker = self.clock_waker.clone();
+        let mut context = Context::from_waker(&waker);
+        if !self.is_closing && closing.poll(&mut context).is_ready() {
+            self.dismiss();
+        }
+        while look.as_mut().poll(&mut context).is_ready() {
+            look.as_mut().reset(Instant::now() + LOOK_INTERVAL);
+            let seen =
+                Seen { heard: self.heard.take(), busy: self.connection.has_streams(), new: !self.asked };
+            match self.pulse.look(seen) {
+                Verdict::Fine => {}
+                Verdict::Ping => self.ping(),
+                Verdict::Dismiss => self.dismiss(),
+                Verdict::Close => {
+                    tracing::debug!(peer = %self.peer, ?seen, "a connection was closed");
+                    return Poll::Ready(());
+                }
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Takes no more requests, and ends when those are answered that were taken.
+    fn dismiss(&mut self) {
+        if !std::mem::replace(&mut self.is_closing, true) {
+            self.connection.graceful_shutdown();
+            self.socket_waker.wake_by_ref();
+        }
+    }
+
+    fn ping(&mut self) {
+        let Some(pings) = &mut self.pings else { return };
+        // An answer that came is taken, or the next ping would not go out. What it says is that something came.
+        let _ = pings.poll_pong(&mut Context::from_waker(&self.socket_waker));
+        if let Err(error) = pings.send_ping(Ping::opaque()) {
+            tracing::debug!(peer = %self.peer, %error, "a connection was not asked whether it is there");
+        }
+        self.socket_waker.wake_by_ref();
+    }
+}
