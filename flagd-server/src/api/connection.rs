@@ -105,7 +105,7 @@ impl Drop for Open {
 async fn serve(stream: TcpStream, peer: SocketAddr, services: Services, closing: watch::Receiver<bool>) {
     let first = async {
         stream.set_nodelay(true)?;
-        tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, first_word(&stream)).await?
+        Box::pin(tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, first_word(&stream))).await?
     };
     let protocol = match first.await {
         Ok(protocol) => protocol,
@@ -115,10 +115,10 @@ async fn serve(stream: TcpStream, peer: SocketAddr, services: Services, closing:
         }
     };
     match protocol {
-        Protocol::Http1 => serve_http1(stream, peer, services, closing).await,
+        // Boxed, because its room would otherwise be kept by each connection of HTTP/2, and of those there are thousands.
+        Protocol::Http1 => Box::pin(serve_http1(stream, peer, services, closing)).await,
         Protocol::Http2 => {
-            // Boxed, because it is much smaller than what HTTP/1.1 needs, and lives longer.
-            if let Err(error) = Box::pin(http2::serve(stream, peer, services, closing)).await {
+            if let Err(error) = http2::serve(stream, peer, services, closing).await {
                 tracing::debug!(%peer, %error, "a connection broke");
             }
         }

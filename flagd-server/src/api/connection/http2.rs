@@ -67,8 +67,9 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     mut closing: watch::Receiver<bool>,
 ) -> Result<(), h2::Error> {
     let heard = Heard::default();
-    let handshake = protocol().handshake(Socket::new(socket, heard.clone()));
-    let Ok(connection) = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, handshake).await else {
+    // Boxed, because its room would be kept by the connection as long as that lives.
+    let handshake = Box::pin(protocol().handshake(Socket::new(socket, heard.clone())));
+    let Ok(connection) = Box::pin(tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, handshake)).await else {
         tracing::debug!(%peer, "a connection did not speak and was closed");
         return Ok(());
     };
