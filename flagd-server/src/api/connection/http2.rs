@@ -22,7 +22,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::answer;
 use super::pulse::{LOOK_INTERVAL, Pulse, Seen, Verdict};
-use super::ready::{Doorbell, Ready};
+use super::ready::{Doorbell, Part, Ready};
 use super::socket::{Heard, Socket};
 use crate::api::stream::{Session, StreamService};
 use crate::limits;
@@ -30,7 +30,7 @@ use crate::limits;
 /// Streams that are looked at before what they wrote goes out: about what the processor's caches hold, and several
 /// full buffers.
 const STREAMS_PER_WRITE: usize = 128;
-/// Looks at the line in one turn of the task; after that others have theirs.
+/// Looks at who is ready in one turn of the task; after that others have theirs.
 const LOOKS_PER_TURN: usize = 8;
 
 /// What answers the requests of a connection.
@@ -93,7 +93,6 @@ struct Http2<S> {
     seats: Slab<Box<Seat>>,
     ready: Arc<Ready>,
     socket_waker: Waker,
-    /// What the connection waits for beside its socket and its streams: the time, and the end of the server.
     clock: Arc<Doorbell>,
     clock_waker: Waker,
     services: Services,
@@ -104,9 +103,6 @@ struct Http2<S> {
     is_closing: bool,
 }
 
-/// The place in the line of what is no stream.
-const CLOCK: usize = usize::MAX;
-
 impl<S: AsyncRead + AsyncWrite + Unpin> Http2<S> {
     fn new(
         mut connection: Connection<Socket<S>, Bytes>,
@@ -115,7 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2<S> {
         heard: Heard,
     ) -> Http2<S> {
         let ready = Arc::<Ready>::default();
-        let clock = Doorbell::new(&ready, CLOCK);
+        let clock = Doorbell::new(&ready, Part::Clock);
         let http2 = Http2 {
             pings: connection.ping_pong(),
             connection,
@@ -143,33 +139,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2<S> {
         mut closing: Pin<&mut impl Future<Output = ()>>,
         mut look: Pin<&mut Sleep>,
     ) -> Poll<Result<(), h2::Error>> {
-        self.ready.begin(context.waker());
+        let ready = Arc::clone(&self.ready);
+        ready.begin(context.waker());
         for _ in 0..LOOKS_PER_TURN {
-            for _ in 0..STREAMS_PER_WRITE {
-                let Some(place) = self.ready.next() else { break };
-                if place != CLOCK {
-                    self.look_at_stream(place);
-                } else if self.look_at_clock(closing.as_mut(), look.as_mut()).is_ready() {
-                    return Poll::Ready(Ok(()));
+            for part in ready.take(STREAMS_PER_WRITE) {
+                match part {
+                    Part::Stream(place) => self.look_at_stream(place),
+                    Part::Clock => {
+                        if self.look_at_clock(closing.as_mut(), look.as_mut()).is_ready() {
+                            return Poll::Ready(Ok(()));
+                        }
+                    }
                 }
             }
-            if self.ready.take_socket()
+            if ready.take_socket()
                 && let Poll::Ready(ended) = self.look_at_socket()
             {
                 return Poll::Ready(ended);
             }
-            if !self.ready.is_one_ready() {
+            if !ready.is_one_noted() {
                 break;
             }
         }
-        if self.ready.end() {
+        if ready.end() {
             context.waker().wake_by_ref();
         }
         Poll::Pending
     }
 
     fn look_at_stream(&mut self, place: usize) {
-        // One that has ended meanwhile may still have been in the line.
+        // One that has ended meanwhile may still have been noted.
         let Some(seat) = self.seats.get_mut(place) else { return };
         let woken = seat.doorbell.take();
         if seat.session.poll(&mut Context::from_waker(&seat.waker), woken).is_ready() {
@@ -196,7 +195,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2<S> {
             return;
         }
         let entry = self.seats.vacant_entry();
-        let doorbell = Doorbell::new(&self.ready, entry.key());
+        let doorbell = Doorbell::new(&self.ready, Part::Stream(entry.key()));
         let waker = Waker::from(Arc::clone(&doorbell));
         let ear = Arc::clone(&doorbell) as _;
         if let Some(session) = self.services.streams.open(request, respond, self.peer, ear) {
