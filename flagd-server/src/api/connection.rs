@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -114,15 +115,12 @@ async fn serve(stream: TcpStream, peer: SocketAddr, services: Services, closing:
             return;
         }
     };
-    match protocol {
-        // Boxed, because its room would otherwise be kept by each connection of HTTP/2, and of those there are thousands.
-        Protocol::Http1 => Box::pin(serve_http1(stream, peer, services, closing)).await,
-        Protocol::Http2 => {
-            if let Err(error) = http2::serve(stream, peer, services, closing).await {
-                tracing::debug!(%peer, %error, "a connection broke");
-            }
-        }
-    }
+    // Boxed where it is made: a future that is awaited where it is made is kept twice, and there are thousands of these.
+    let serving: Pin<Box<dyn Future<Output = ()> + Send>> = match protocol {
+        Protocol::Http1 => Box::pin(serve_http1(stream, peer, services, closing)),
+        Protocol::Http2 => Box::pin(http2::serve(stream, peer, services, closing)),
+    };
+    serving.await;
 }
 
 /// What somebody speaks.

@@ -57,27 +57,33 @@ fn protocol() -> Builder {
 }
 
 /// Serves one connection to its end. After `closing` it takes no new request.
-///
-/// # Errors
-/// Why it broke.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     socket: S,
     peer: SocketAddr,
     services: Services,
     mut closing: watch::Receiver<bool>,
-) -> Result<(), h2::Error> {
+) {
     let heard = Heard::default();
     // Boxed, because its room would be kept by the connection as long as that lives.
     let handshake = Box::pin(protocol().handshake(Socket::new(socket, heard.clone())));
-    let Ok(connection) = Box::pin(tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, handshake)).await else {
-        tracing::debug!(%peer, "a connection did not speak and was closed");
-        return Ok(());
+    let mut http2 = match Box::pin(tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, handshake)).await {
+        Ok(Ok(connection)) => Http2::new(connection, peer, services, heard),
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "a connection spoke no HTTP/2");
+            return;
+        }
+        Err(_) => {
+            tracing::debug!(%peer, "a connection did not speak and was closed");
+            return;
+        }
     };
-    let mut http2 = Http2::new(connection?, peer, services, heard);
     // An error means that the server is gone, which is the same.
     let mut closing = pin!(async { drop(closing.wait_for(|closing| *closing).await) });
     let mut look = pin!(tokio::time::sleep(LOOK_INTERVAL));
-    std::future::poll_fn(|context| http2.turn(context, closing.as_mut(), look.as_mut())).await
+    let ended = std::future::poll_fn(|context| http2.turn(context, closing.as_mut(), look.as_mut())).await;
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a connection broke");
+    }
 }
 
 /// A stream of a client, and what wakes it.
