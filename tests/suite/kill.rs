@@ -1,5 +1,8 @@
 //! Promise 1: a kill tells you who has applied it; unknown is never counted as done. Promise 12: off means off.
 
+use std::time::{Duration, Instant};
+
+use flagd_proto::stream::server_message;
 use flagd_tests::{World, eventually, user};
 
 #[tokio::test]
@@ -78,6 +81,46 @@ async fn lost_client(world: &World, name: &str) -> flagd_tests::RawClient {
     let clients = world.flagctl(["clients"]).await.succeeds();
     clients.says(name).done();
     raw
+}
+
+/// It waits half a minute for its next full state by then; a kill does not wait with it.
+#[tokio::test]
+async fn a_kill_reaches_a_client_that_keeps_asking_for_the_full_state() {
+    let world = World::with_flag("new-cart").await;
+    let mut raw = flagd_tests::RawClient::connect(&world.url(), "asks-again").await;
+    raw.follow_to_head().await;
+    // Who asks that often gets one at once, and after that none for 30 s.
+    for _ in 0..10 {
+        raw.need_full("digest").await;
+    }
+    let full = raw.next().await;
+    assert!(matches!(full, Some(server_message::Message::Full(_))), "{full:?}");
+    let asked = Instant::now();
+    raw.need_full("digest").await;
+    let (told, mut heard) = tokio::sync::oneshot::channel();
+    let following = tokio::spawn(async move {
+        let said = raw.next().await;
+        let Some(server_message::Message::Delta(delta)) = &said else { panic!("{said:?}") };
+        let position = flagd_proto::stream::Position {
+            epoch: delta.epoch,
+            revision: delta.to,
+            digest: delta.digest.clone(),
+            digest_algorithm: delta.digest_algorithm,
+        };
+        let _ = told.send(asked.elapsed());
+        let state = flagd_proto::stream::ClientState { position: Some(position), ..Default::default() };
+        raw.ack(state).await;
+        // The full state was asked for, and comes all the same.
+        let said = raw.next().await;
+        assert!(matches!(
+            said,
+            Some(server_message::Message::Full(_) | server_message::Message::Heartbeat(_))
+        ));
+    });
+    world.flagctl(["kill", "new-cart"]).await.succeeds().says("applied by 1 of 1").done();
+    let took = heard.try_recv().expect("it was told before the command returned");
+    assert!(took < Duration::from_secs(15), "long before its full state: {took:?}");
+    following.await.expect("nothing but the kill came before it");
 }
 
 #[tokio::test]

@@ -33,6 +33,8 @@ pub(crate) struct Subscriber {
     /// What follows it; nothing but in a catch-up, so that an idle stream keeps no room for it.
     outbox: VecDeque<Batch>,
     fulls_in_a_row: u32,
+    /// Where the last full state stood that is or was written.
+    last_full: Option<Position>,
     unacknowledged: Option<(Epoch, Revision, Instant)>,
 }
 
@@ -45,6 +47,16 @@ struct Batch {
     then: Option<Position>,
     /// Dropped with the batch: the right to send a full state goes back.
     _sending: Option<oneshot::Sender<()>>,
+}
+
+/// What became of a full state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Taken {
+    /// It is about to be written.
+    Queued,
+    /// Changes beyond it were written meanwhile.
+    Older,
 }
 
 /// What was found in the log.
@@ -79,9 +91,25 @@ impl Subscriber {
     }
 
     /// The client gets everything. `sending` is dropped when the last part was taken.
-    pub(crate) fn queue_full(&mut self, full: Full, sending: oneshot::Sender<()>) {
+    ///
+    /// Changes are written while a full state is waited for, so one of them may lie beyond it. Such a full state is not
+    /// written: a client that has the change takes the server for one that went back (a relay leaves it), and to one that
+    /// has not, the change after it would not apply.
+    pub(crate) fn queue_full(&mut self, full: Full, sending: oneshot::Sender<()>) -> Taken {
+        let place = |at: Position| (at.epoch, at.revision);
+        if self.will_be_at().is_some_and(|at| place(at) > place(full.position)) {
+            return Taken::Older;
+        }
         self.unacknowledged = None;
+        self.last_full = Some(full.position);
         self.queue(full.frames, Some(full.position), Some(sending));
+        Taken::Queued
+    }
+
+    /// Where the client stands after everything that is about to be written.
+    fn will_be_at(&self) -> Option<Position> {
+        let mut waiting = self.outbox.iter().rev().chain(&self.batch);
+        waiting.find_map(|batch| batch.then).or(self.at)
     }
 
     fn queue(&mut self, frames: Arc<[Frame]>, then: Option<Position>, sending: Option<oneshot::Sender<()>>) {
@@ -135,7 +163,8 @@ impl Subscriber {
 
     /// The client says what it has in use. How long ago the change was shown, if it is the newest one written.
     pub(crate) fn acknowledged(&mut self, position: Option<Position>, now: Instant) -> Option<Duration> {
-        if position.is_some() && position == self.at {
+        // A full state that was put in use did its work, also when changes were written behind it already.
+        if position.is_some() && (position == self.at || position == self.last_full) {
             self.fulls_in_a_row = 0;
         }
         let (epoch, revision, shown) = self.unacknowledged?;
@@ -214,7 +243,8 @@ mod tests {
         log.push(record(7, 1));
         assert_eq!(subscriber.pull(&log), Pulled::FellOut);
         let (sending, mut sent) = oneshot::channel();
-        subscriber.queue_full(Full { position: position(7), frames: frames_of(7, 3) }, sending);
+        let full = Full { position: position(7), frames: frames_of(7, 3) };
+        assert_eq!(subscriber.queue_full(full, sending), Taken::Queued);
         subscriber.pop();
         assert_eq!(sent.try_recv(), Err(oneshot::error::TryRecvError::Empty));
         assert_eq!(drain(&mut subscriber).len(), 2);
@@ -241,6 +271,62 @@ mod tests {
         assert_eq!(delays(), [0, 0, 1, 2, 4, 8, 16, 30, 30]);
         subscriber.acknowledged(Some(position(5)), Instant::now());
         assert_eq!(subscriber.full_delay(), Duration::ZERO);
+    }
+
+    #[test]
+    fn acknowledging_where_it_stands_or_the_last_full_state_begins_the_row_anew() {
+        let rows = [
+            ("what was written last", Some(position(7)), true),
+            ("the full state, behind which a change was written", Some(position(6)), true),
+            ("what it had before", Some(position(5)), false),
+            ("another digest there", Some(Position { digest: Digest(1), ..position(6) }), false),
+            ("no state", None, false),
+        ];
+        for (name, acknowledged, begins_anew) in rows {
+            let mut log = DeltaLog::new(position(6), usize::MAX);
+            let mut subscriber = Subscriber::default();
+            subscriber.queue_up_to_date(position(5));
+            for _ in 0..FULLS_AT_ONCE {
+                subscriber.full_delay();
+            }
+            let full = Full { position: position(6), frames: frames_of(6, 1) };
+            assert_eq!(subscriber.queue_full(full, oneshot::channel().0), Taken::Queued);
+            drain(&mut subscriber);
+            log.push(record(7, 1));
+            assert_eq!(subscriber.pull(&log), Pulled::Change);
+            drain(&mut subscriber);
+            subscriber.acknowledged(acknowledged, Instant::now());
+            assert_eq!(subscriber.full_delay().is_zero(), begins_anew, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_full_state_is_never_written_behind_a_change_beyond_it() {
+        let younger = Position { epoch: Epoch { minted_ms: 8, ..EPOCH }, ..position(1) };
+        let rows = [
+            ("newer than what was written", position(8), Taken::Queued),
+            ("as new", position(7), Taken::Queued),
+            ("older", position(6), Taken::Older),
+            ("of a younger epoch", younger, Taken::Queued),
+        ];
+        for (name, of_full, want) in rows {
+            for written in 0..=2 {
+                let mut log = DeltaLog::new(position(6), usize::MAX);
+                let mut subscriber = Subscriber::default();
+                subscriber.queue_up_to_date(position(6));
+                drain(&mut subscriber);
+                log.push(record(7, 2));
+                assert_eq!(subscriber.pull(&log), Pulled::Change);
+                let change: Vec<Frame> = (0..written).filter_map(|_| subscriber.pop()).collect();
+                let full = Full { position: of_full, frames: frames_of(9, 1) };
+                assert_eq!(subscriber.queue_full(full, oneshot::channel().0), want, "{name}");
+                let all = [change, drain(&mut subscriber)].concat();
+                let full = if want == Taken::Queued { frames_of(9, 1) } else { frames_of(9, 0) };
+                assert_eq!(all, [&frames_of(7, 2)[..], &full].concat(), "{name}, {written} parts before it");
+                let stands = if want == Taken::Queued { of_full } else { position(7) };
+                assert_eq!(subscriber.at(), Some(stands), "{name}");
+            }
+        }
     }
 
     #[test]

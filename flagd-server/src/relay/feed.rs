@@ -33,6 +33,8 @@ use crate::store::log::{Change, Origin};
 const SILENCE_MAX: Duration = limits::HEARTBEAT_INTERVAL.saturating_mul(3);
 /// A stream that lasted so long was healthy: the next failure is a first one.
 const HEALTHY_AFTER: Duration = Duration::from_secs(10);
+/// A server that was asked for everything and sends something else for so long is given up.
+const FULL_PATIENCE: Duration = Duration::from_mins(2);
 /// Our messages on their way up.
 const OUTBOX: usize = 4;
 
@@ -105,6 +107,7 @@ impl Feed {
         };
         let mut intake = Intake::new(self.shower.name.clone());
         let mut fulls = 0;
+        let mut asked = Instant::now();
         loop {
             let uplink = self.shower.opened.borrow().as_ref().and_then(|open| open.uplink().cloned());
             let claimed = async {
@@ -126,6 +129,9 @@ impl Feed {
                 Ok(Err(status)) => return Ended::broken(status.message()),
                 Err(_) => return Ended::broken(format!("silence for {SILENCE_MAX:?}")),
             };
+            if intake.awaits_full() && asked.elapsed() >= FULL_PATIENCE {
+                return Ended::broken("the full state that was asked for does not come");
+            }
             let step = match intake.take(message, self.shower.position()) {
                 Step::Leave { retry_after, why } => return Ended { why, retry_after: Some(retry_after) },
                 step => self.shower.take(step).await,
@@ -144,7 +150,8 @@ impl Feed {
                     if outbox.send(wrap(Message::NeedFull(need))).await.is_err() {
                         return Ended::broken("the stream has ended");
                     }
-                    intake = Intake::new(self.shower.name.clone());
+                    intake = Intake::after_asking(self.shower.name.clone());
+                    asked = Instant::now();
                 }
             }
         }

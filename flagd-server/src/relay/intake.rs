@@ -46,6 +46,16 @@ pub(super) struct Intake {
     full: Option<Parts>,
     delta: Option<stream::Delta>,
     catch_up: Option<CatchUp>,
+    awaits: Awaits,
+}
+
+/// What is taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaits {
+    /// Whatever comes.
+    Anything,
+    /// The full state that was asked for. Changes go on until its turn comes, do not apply, and are in it.
+    Full,
 }
 
 #[derive(Debug)]
@@ -63,30 +73,44 @@ struct CatchUp {
 
 impl Intake {
     pub(super) fn new(environment: EnvironmentName) -> Intake {
-        Intake { environment, full: None, delta: None, catch_up: None }
+        Intake { environment, full: None, delta: None, catch_up: None, awaits: Awaits::Anything }
+    }
+
+    /// The full state was asked for: what comes before it says nothing.
+    pub(super) fn after_asking(environment: EnvironmentName) -> Intake {
+        Intake { awaits: Awaits::Full, ..Intake::new(environment) }
+    }
+
+    /// Whether the full state that was asked for has not come.
+    pub(super) fn awaits_full(&self) -> bool {
+        self.awaits == Awaits::Full
     }
 
     /// Takes the next message; `shown` is where the relay stands.
     pub(super) fn take(&mut self, message: ServerMessage, shown: Option<Position>) -> Step {
-        let step = match message.message {
-            // A message of a later version that this one does not know.
-            None => Ok(Step::Nothing),
-            Some(Message::Full(part)) => self.full(&part),
-            Some(Message::Delta(delta)) => self.delta(delta, shown),
-            Some(Message::CatchUp(catch_up)) => {
-                self.catch_up = Some(CatchUp { until: Revision(catch_up.until), changes: Vec::new() });
-                Ok(Step::Nothing)
-            }
-            Some(Message::UpToDate(now)) => shows(now.position.as_ref(), 0),
-            Some(Message::Heartbeat(beat)) => shows(beat.position.as_ref(), beat.view_age_ms),
-            Some(Message::GoAway(go)) => {
-                Ok(Step::Leave { retry_after: Duration::from_millis(go.retry_after_ms), why: go.why })
-            }
-            Some(Message::Refused(refused)) => Ok(Step::Leave {
-                retry_after: Duration::from_millis(crate::limits::RELAY_RETRY_MAX_MS),
-                why: refused.message,
-            }),
-        };
+        let step =
+            match message.message {
+                // A message of a later version that this one does not know.
+                None => Ok(Step::Nothing),
+                Some(Message::Full(part)) => self.full(&part),
+                Some(
+                    Message::Delta(_) | Message::CatchUp(_) | Message::UpToDate(_) | Message::Heartbeat(_),
+                ) if self.awaits_full() => Ok(Step::Nothing),
+                Some(Message::Delta(delta)) => self.delta(delta, shown),
+                Some(Message::CatchUp(catch_up)) => {
+                    self.catch_up = Some(CatchUp { until: Revision(catch_up.until), changes: Vec::new() });
+                    Ok(Step::Nothing)
+                }
+                Some(Message::UpToDate(now)) => shows(now.position.as_ref(), 0),
+                Some(Message::Heartbeat(beat)) => shows(beat.position.as_ref(), beat.view_age_ms),
+                Some(Message::GoAway(go)) => {
+                    Ok(Step::Leave { retry_after: Duration::from_millis(go.retry_after_ms), why: go.why })
+                }
+                Some(Message::Refused(refused)) => Ok(Step::Leave {
+                    retry_after: Duration::from_millis(crate::limits::RELAY_RETRY_MAX_MS),
+                    why: refused.message,
+                }),
+            };
         match step {
             Ok(Step::NeedFull(why)) => self.forget(why),
             Ok(step) => step,
@@ -120,6 +144,7 @@ impl Intake {
         }
         let entries = std::mem::take(&mut parts.entries);
         self.full = None;
+        self.awaits = Awaits::Anything;
         let state = State::from_entries(self.environment.clone(), position.epoch, position.revision, entries);
         if state.position() == position {
             Ok(Step::Whole(Box::new(state)))

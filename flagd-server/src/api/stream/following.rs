@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use crate::hub::bell::{Ear, Listener};
 use crate::hub::environment::{Full, Memory};
 use crate::hub::roster::{Admission, Introduction, Seat};
 use crate::hub::standing::Report;
-use crate::hub::subscriber::{Pulled, Subscriber};
+use crate::hub::subscriber::{Pulled, Subscriber, Taken};
 use crate::hub::{Environment, frames};
 use crate::limits;
 
@@ -33,6 +34,13 @@ const FRAMES_PER_LOOK: u32 = 32;
 
 /// A full state; the sender is dropped when its last part was taken.
 type Granted = (Full, oneshot::Sender<()>);
+
+/// A full state that was asked for.
+struct Asked {
+    granted: oneshot::Receiver<Granted>,
+    /// Set when its turn has come: it is being prepared, and the newest state by then is in it.
+    is_its_turn: Arc<AtomicBool>,
+}
 
 /// A client's place in the roster; giving it up in any way but `Bye` leaves the client as lost. A relay has no
 /// seat in it.
@@ -110,7 +118,7 @@ pub(super) struct Following {
     inbound: Inbound,
     listener: Listener,
     pub(super) subscriber: Subscriber,
-    full: Option<oneshot::Receiver<Granted>>,
+    full: Option<Asked>,
     told_stale: bool,
     /// The log may hold something that was not pulled yet.
     may_have_news: bool,
@@ -172,7 +180,7 @@ impl Following {
             if self.around == Around::MayHaveChanged {
                 self.poll_around(context)?;
             }
-            if self.subscriber.has_more() || self.full.is_none() && self.may_have_news && self.pull() {
+            if self.subscriber.has_more() || self.may_have_news && self.may_pull() && self.pull() {
                 continue;
             }
             if let Some(beat) = self.beat_if_due() {
@@ -196,11 +204,18 @@ impl Following {
         }
         self.is_time_to_beat |= self.is_beat_due(context);
         if let Some(full) = &mut self.full
-            && let Poll::Ready(granted) = full.poll_unpin(context)
+            && let Poll::Ready(granted) = full.granted.poll_unpin(context)
         {
             self.granted(granted.ok());
         }
         Ok(())
+    }
+
+    /// Changes go on while a full state waits for its turn, which may take half a minute: a kill among them is obeyed
+    /// also by a client that cannot apply it, and one that asked without need applies it. When it is being prepared
+    /// nothing more is taken, so that what comes is not older than what was written.
+    fn may_pull(&self) -> bool {
+        self.full.as_ref().is_none_or(|full| !full.is_its_turn.load(Ordering::SeqCst))
     }
 
     /// Takes the next change out of the log, or finds that it is too far behind. Whether there is something to do now.
@@ -210,9 +225,14 @@ impl Following {
                 self.place.environment.metrics().deltas_sent.count();
                 true
             }
-            Pulled::FellOut => {
+            Pulled::FellOut if self.full.is_none() => {
                 self.ask_full(Duration::ZERO);
                 true
+            }
+            // Nothing but the full state helps, and it is on its way.
+            Pulled::FellOut => {
+                self.may_have_news = false;
+                false
             }
             Pulled::Nothing => {
                 self.may_have_news = false;
@@ -223,13 +243,17 @@ impl Following {
 
     fn granted(&mut self, granted: Option<Granted>) {
         self.full = None;
-        if let Some((full, sending)) = granted {
-            self.place.environment.metrics().fulls_sent.count();
-            self.subscriber.queue_full(full, sending);
-        } else {
+        // What could not be taken from the log before it can be after it.
+        self.may_have_news = true;
+        let Some((full, sending)) = granted else {
             // Whoever prepared it has failed; that is no reason to end the stream.
             let delay = self.subscriber.full_delay();
-            self.ask_full(delay);
+            return self.ask_full(delay);
+        };
+        match self.subscriber.queue_full(full, sending) {
+            Taken::Queued => self.place.environment.metrics().fulls_sent.count(),
+            // A change was taken in the moment in which its turn came.
+            Taken::Older => self.ask_full(Duration::ZERO),
         }
     }
 
@@ -305,19 +329,26 @@ impl Following {
         if self.full.is_some() {
             return;
         }
-        let (give, full) = oneshot::channel();
-        self.full = Some(full);
+        let (give, granted) = oneshot::channel();
+        let is_its_turn = Arc::new(AtomicBool::new(false));
+        self.full = Some(Asked { granted, is_its_turn: Arc::clone(&is_its_turn) });
         self.around = Around::MayHaveChanged;
-        tokio::spawn(grant_full(Arc::clone(&self.place.environment), delay, give));
+        tokio::spawn(grant_full(Arc::clone(&self.place.environment), delay, is_its_turn, give));
     }
 }
 
 /// Waits for its turn, gives the newest state, and keeps the turn until it is sent, given up, or stuck.
-async fn grant_full(environment: Arc<Environment>, delay: Duration, mut give: oneshot::Sender<Granted>) {
+async fn grant_full(
+    environment: Arc<Environment>,
+    delay: Duration,
+    is_its_turn: Arc<AtomicBool>,
+    mut give: oneshot::Sender<Granted>,
+) {
     let prepare = async {
         tokio::time::sleep(delay).await;
         // The semaphore is never closed.
         let permit = environment.full_sends().acquire_owned().await.ok()?;
+        is_its_turn.store(true, Ordering::SeqCst);
         Some((environment.full().await, permit))
     };
     let prepared = tokio::select! {

@@ -125,6 +125,30 @@ fn a_large_change_comes_in_parts_of_one_change() {
 }
 
 #[test]
+fn until_the_full_state_that_was_asked_for_comes_nothing_else_counts() {
+    let (states, deltas) = history(3);
+    let position = Some(convert::position_to_wire(states[3].position()));
+    let mut messages = vec![
+        delta(&deltas[2]),
+        said(Message::CatchUp(stream::CatchUp { until: 3 })),
+        said(Message::UpToDate(stream::UpToDate { position: position.clone() })),
+        said(Message::Heartbeat(stream::Heartbeat { position, view_age_ms: 0 })),
+    ];
+    messages.extend(full(&states[2]).into_iter().map(|part| said(Message::Full(part))));
+    let asked_for = messages.len();
+    messages.push(delta(&deltas[2]));
+    let shown = Some(states[1].position());
+    let mut intake = Intake::after_asking(name());
+    let mut steps: Vec<Step> = Vec::new();
+    for (index, message) in messages.into_iter().enumerate() {
+        steps.push(intake.take(message, shown));
+        assert_eq!(intake.awaits_full(), index + 1 < asked_for, "the last part ends it: message {index}");
+    }
+    steps.retain(|step| *step != Step::Nothing);
+    assert_eq!(steps, [Step::Whole(Box::new(states[2].clone())), Step::Changes(vec![deltas[2].clone()])]);
+}
+
+#[test]
 fn what_a_server_says_of_itself() {
     let (states, _) = history(1);
     let position = || Some(convert::position_to_wire(states[1].position()));
