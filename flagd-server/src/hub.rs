@@ -32,6 +32,7 @@ pub(crate) mod environment;
 mod follow;
 pub(crate) mod frames;
 mod freshness;
+pub(crate) mod fulls;
 mod history;
 pub(crate) mod links;
 pub(crate) mod merge;

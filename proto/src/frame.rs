@@ -2,7 +2,7 @@
 //!
 //! A change goes to every subscriber as the same bytes, with the five bytes that gRPC puts before a message already in
 //! front of them: the body of an answer is these frames and nothing else, so that no stream encodes, copies or
-//! keeps room for them. Compression is not offered. See
+//! keeps room for them. A message may be compressed, which its first byte says. See
 //! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>, "Length-Prefixed-Message".
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -21,16 +21,25 @@ impl Frame {
     /// Encodes a message, once.
     #[must_use]
     pub fn encode(message: &ServerMessage) -> Frame {
-        let length = message.encoded_len();
-        let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + length);
-        bytes.put_u8(0);
+        Frame::of(0, &message.encode_to_vec())
+    }
+
+    /// A message that was encoded and then compressed, in the way that the stream's headers name.
+    #[must_use]
+    pub fn of_compressed(compressed: &[u8]) -> Frame {
+        Frame::of(1, compressed)
+    }
+
+    fn of(flag: u8, message: &[u8]) -> Frame {
+        let mut bytes = BytesMut::with_capacity(PREFIX_BYTES + message.len());
+        bytes.put_u8(flag);
         // Messages stay far below 4 GiB: their parts have a limit.
-        bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
-        bytes.extend_from_slice(&message.encode_to_vec());
+        bytes.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+        bytes.extend_from_slice(message);
         Frame(bytes.freeze())
     }
 
-    /// The encoded message.
+    /// The encoded message, as it goes over the wire.
     #[must_use]
     pub fn message(&self) -> Bytes {
         self.0.slice(PREFIX_BYTES..)
@@ -72,5 +81,6 @@ mod tests {
         assert_eq!(data.first_chunk(), Some(&[0, 0, 0, 1, 0x34]));
         assert_eq!(&data[PREFIX_BYTES..], &frame.message()[..]);
         assert!(Frame::encode(&ServerMessage::default()).is_empty());
+        assert_eq!(&Frame::of_compressed(b"z").into_data()[..], [1, 0, 0, 0, 1, b'z']);
     }
 }

@@ -10,6 +10,7 @@ use flagd_proto::stream::stream_client::StreamClient;
 use flagd_proto::stream::{ClientMessage, ServerMessage};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use tonic::codec::CompressionEncoding;
 
 use super::Server;
 use crate::connections::{Connections, Lease};
@@ -75,7 +76,9 @@ async fn open(
         }
         None => (server.endpoint.connect().await.map_err(|error| chain(&error))?, None),
     };
-    let answer = StreamClient::new(channel).follow(outgoing).await;
+    // The limit of a message holds for what comes out of it as well.
+    let mut client = StreamClient::new(channel).accept_compressed(CompressionEncoding::Gzip);
+    let answer = client.follow(outgoing).await;
     Ok(Opened { stream: answer.map_err(|status| words(&status))?.into_inner(), _lease: lease })
 }
 

@@ -25,6 +25,7 @@ use super::connection::answer::poll_room;
 use super::connection::ready::Woken;
 use super::gate::{Away, Gate};
 use crate::hub::bell::Ear;
+use crate::hub::fulls::Encoding;
 use crate::hub::{Hub, frames};
 use crate::limits::Admission;
 use crate::metrics::ServerMetrics;
@@ -40,6 +41,7 @@ use waiting::Waiting;
 
 /// The name of the service, for those who ask for its health.
 pub(crate) const NAME: &str = SERVICE_NAME;
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// The stream service.
@@ -77,13 +79,33 @@ impl StreamService {
             let _ = respond.send_response(answer, true);
             return None;
         }
+        let encoding = encoding(request.headers());
         let mut answer = Response::new(());
         answer.headers_mut().insert(header::CONTENT_TYPE, GRPC);
+        if encoding == Encoding::Gzip {
+            // What is compressed says so itself: changes are not.
+            answer.headers_mut().insert("grpc-encoding", GZIP);
+        }
         let out = respond.send_response(answer, false).ok()?;
         let inbound = Inbound::new(request.into_body());
-        let greeting = Box::pin(Waiting::new(self.clone(), peer, ear).greet(inbound));
+        let opening = Opening { peer, ear, encoding };
+        let greeting = Box::pin(Waiting::new(self.clone(), opening).greet(inbound));
         Some(Session { stage: Stage::Waiting(greeting), out })
     }
+}
+
+/// How a stream was opened.
+struct Opening {
+    peer: SocketAddr,
+    ear: Arc<dyn Ear>,
+    encoding: Encoding,
+}
+
+/// What a client takes, as it says in gRPC's way.
+fn encoding(headers: &HeaderMap) -> Encoding {
+    let mut taken = headers.get_all("grpc-accept-encoding").iter().filter_map(|value| value.to_str().ok());
+    let takes_gzip = taken.any(|value| value.split(',').any(|one| one.trim() == "gzip"));
+    if takes_gzip { Encoding::Gzip } else { Encoding::Plain }
 }
 
 /// Or what is answered to one that does not.

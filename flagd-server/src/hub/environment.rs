@@ -11,18 +11,18 @@ use std::time::Duration;
 use flagd_core::entry::EntryId;
 use flagd_core::key::EnvironmentName;
 use flagd_core::revision::Position;
-use flagd_proto::frame::Frame;
 use tokio::sync::{Notify, Semaphore, broadcast, watch};
 
 use super::advance::Shown;
 use super::bell::{Bell, Ear, Listener};
 use super::delta_log::{DeltaLog, Record};
+use super::fulls::{Encoding, Full, Fulls};
 use super::merge::{Merged, Sighting};
 use super::relays::Relays;
 use super::roster::{Admission, Introduction, News, Roster, Seat, Telling};
 use super::standing::{self, Report};
 use super::uplink::Uplink;
-use super::{Announced, Standings, Target, View, frames};
+use super::{Announced, Standings, Target, View};
 use crate::clock::Clock;
 use crate::limits;
 use crate::metrics::EnvironmentMetrics;
@@ -43,7 +43,7 @@ pub struct Environment {
     shown: watch::Sender<Arc<Shown>>,
     confirmed_ms: AtomicU64,
     deltas: RwLock<DeltaLog>,
-    full: tokio::sync::Mutex<Option<Full>>,
+    fulls: Fulls,
     full_sends: Arc<Semaphore>,
     announcements: broadcast::Sender<Announced>,
     pub(crate) roster: Roster,
@@ -63,15 +63,6 @@ pub struct Environment {
     pub(crate) closing: watch::Receiver<bool>,
     /// Held while history is cut; when this server last began an epoch because a client said so.
     pub(crate) cutting: tokio::sync::Mutex<Option<u64>>,
-}
-
-/// A full state, encoded, with the right to send it.
-#[derive(Clone, Debug)]
-pub(crate) struct Full {
-    /// Where it stands.
-    pub(crate) position: Position,
-    /// Its parts.
-    pub(crate) frames: Arc<[Frame]>,
 }
 
 /// Counts how often the roster was saved, so that somebody can wait for a save that began later than now.
@@ -183,7 +174,7 @@ impl Environment {
             shown: watch::Sender::new(Arc::new(shown)),
             confirmed_ms,
             deltas,
-            full: tokio::sync::Mutex::new(None),
+            fulls: Fulls::default(),
             full_sends,
             announcements: broadcast::Sender::new(ANNOUNCEMENTS_KEPT),
             roster: Roster::default(),
@@ -425,37 +416,17 @@ impl Environment {
 
     /// The newest state, encoded once for all who ask. Whoever asks and then stops looking holds up nobody: the work is
     /// done by a task of its own.
-    pub(crate) async fn full(self: &Arc<Self>) -> Full {
+    pub(crate) async fn full(self: &Arc<Self>, encoding: Encoding) -> Full {
         let environment = Arc::clone(self);
-        match tokio::spawn(async move { environment.encode_full().await }).await {
+        match tokio::spawn(async move { environment.encode_full(encoding).await }).await {
             Ok(full) => full,
             // It panicked, or the runtime ends; who asks is about to end as well, or finds out why.
-            Err(_) => self.encode_full().await,
+            Err(_) => self.encode_full(encoding).await,
         }
     }
 
-    async fn encode_full(&self) -> Full {
-        let mut cached = self.full.lock().await;
-        let shown = self.shown();
-        if let Some(full) = cached.as_ref().filter(|full| full.position == shown.position()) {
-            return full.clone();
-        }
-        let state = Arc::clone(&shown.state);
-        drop(shown);
-        let position = state.position();
-        // Megabytes of encoding stay off the threads that carry everybody's streams.
-        let frames = match tokio::task::spawn_blocking({
-            let state = Arc::clone(&state);
-            move || frames::full(&state)
-        })
-        .await
-        {
-            Ok(frames) => frames,
-            Err(_) => frames::full(&state),
-        };
-        let full = Full { position, frames };
-        *cached = Some(full.clone());
-        full
+    async fn encode_full(&self, encoding: Encoding) -> Full {
+        self.fulls.encode(|| Arc::clone(&self.shown().state), encoding).await
     }
 
     /// The right to send full states; a bounded number of them are on their way at a time.

@@ -2,6 +2,7 @@
 //!
 //! Nothing here is done per subscriber, except the few bytes of a heartbeat.
 
+use std::io::Write as _;
 use std::sync::Arc;
 
 use flagd_core::revision::{Position, Revision};
@@ -10,6 +11,8 @@ use flagd_proto::Message as _;
 use flagd_proto::convert;
 use flagd_proto::frame::Frame;
 use flagd_proto::stream::{self, ServerMessage, server_message::Message};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use crate::limits;
 
@@ -49,6 +52,21 @@ pub(crate) fn full(state: &State) -> Arc<[Frame]> {
             encode(Message::Full(stream::FullPart { position: Some(position.clone()), entries, part, last }))
         })
         .collect()
+}
+
+/// The same messages, each compressed where that makes it smaller. Fast rather than small: it is done once, but somebody
+/// waits for it.
+pub(crate) fn compressed(frames: &[Frame]) -> Arc<[Frame]> {
+    let compressed = frames.iter().map(|frame| {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        // Writing into memory does not fail.
+        let done = gzip.write_all(&frame.message()).and_then(|()| gzip.finish());
+        match done {
+            Ok(bytes) if bytes.len() < frame.len() => Frame::of_compressed(&bytes),
+            _ => frame.clone(),
+        }
+    });
+    compressed.collect()
 }
 
 /// Puts entries into as few parts as fit, in order; always at least one part.
@@ -178,6 +196,20 @@ mod tests {
             }
         }
         assert_eq!(convert::delta_from_wire(&whole.unwrap()), Ok(change));
+    }
+
+    #[test]
+    fn only_what_becomes_smaller_goes_compressed() {
+        use std::io::Read as _;
+        let (long, short) = (full(&state_of(&[5_000])), full(&state_of(&[])));
+        let messages = [long, short].concat();
+        let sent = compressed(&messages);
+        assert_eq!(sent[1], messages[1], "a few bytes");
+        let bytes = sent[0].clone().into_data();
+        assert_eq!(bytes.first(), Some(&1));
+        let mut back = Vec::new();
+        flate2::read::GzDecoder::new(&sent[0].message()[..]).read_to_end(&mut back).unwrap();
+        assert_eq!(back, messages[0].message());
     }
 
     #[test]

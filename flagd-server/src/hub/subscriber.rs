@@ -13,8 +13,8 @@ use flagd_proto::frame::Frame;
 use tokio::sync::oneshot;
 
 use super::delta_log::{DeltaLog, Next, Record};
-use super::environment::Full;
 use super::frames;
+use super::fulls::Full;
 
 /// So many requests for the full state in a row are answered at once.
 const FULLS_AT_ONCE: u32 = 2;

@@ -7,6 +7,7 @@ use flagd_core::revision::{Digest, Epoch};
 use flagd_proto::Message as _;
 use flagd_proto::stream::{ServerMessage, server_message::Message};
 
+use super::fulls::Encoding;
 use super::resume::{Greeting, greet};
 use super::roster::{Admission, Introduction};
 use super::standing::Report;
@@ -295,9 +296,10 @@ async fn who_does_not_look_at_the_full_state_keeps_nobody_from_it() {
     let log = fresh().await;
     append(&log, "a", true).await;
     let (hub, environment) = start(&log).await;
-    let mut stuck = Box::pin(environment.full());
+    let mut stuck = Box::pin(environment.full(Encoding::Plain));
     assert!(stuck.as_mut().now_or_never().is_none(), "it is not there at once");
-    let other = tokio::time::timeout(LONG, environment.full()).await.expect("somebody else gets it");
+    let other =
+        tokio::time::timeout(LONG, environment.full(Encoding::Plain)).await.expect("somebody else gets it");
     assert_eq!(other.position, environment.view().state.position());
     drop(stuck);
     hub.stop().await;
@@ -352,11 +354,11 @@ async fn a_full_state_is_encoded_once_per_revision() {
     let log = fresh().await;
     append(&log, "a", true).await;
     let (hub, environment) = start(&log).await;
-    let (one, two) = (environment.full().await, environment.full().await);
+    let (one, two) = (environment.full(Encoding::Plain).await, environment.full(Encoding::Plain).await);
     assert!(Arc::ptr_eq(&one.frames, &two.frames));
     let head = append(&log, "a", false).await;
     environment.view_at(head, LONG).await;
-    let three = environment.full().await;
+    let three = environment.full(Encoding::Plain).await;
     assert_eq!(three.position, head);
     assert!(!Arc::ptr_eq(&one.frames, &three.frames));
     hub.stop().await;

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use tonic::codec::CompressionEncoding;
 
 use super::intake::{Intake, Step};
 use super::keeper::{self, Keeper};
@@ -167,6 +168,7 @@ impl Feed {
         // The room was made a moment ago.
         let _ = outbox.send(wrap(Message::Hello(self.hello(position)))).await;
         let mut client = StreamClient::new(upstream.channel.clone())
+            .accept_compressed(CompressionEncoding::Gzip)
             .max_decoding_message_size(limits::SERVER_MESSAGE_MAX_BYTES + limits::CLIENT_MESSAGE_MAX_BYTES);
         let opening = client.follow(ReceiverStream::new(said));
         match tokio::time::timeout(limits::RELAY_SILENCE_MAX, opening).await {

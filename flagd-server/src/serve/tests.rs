@@ -6,6 +6,7 @@ use flagd_core::entry::{EntryId, EntryKind, EntryWrite, StoredEntry};
 use flagd_core::key::EnvironmentName;
 use flagd_core::revision::{Epoch, Position, Revision};
 use flagd_core::state::State;
+use flagd_proto::Message as _;
 use flagd_proto::convert;
 use flagd_proto::stream::stream_client::StreamClient;
 use flagd_proto::stream::{self, ClientMessage, ServerMessage, client_message, server_message::Message};
@@ -343,6 +344,66 @@ async fn need_full_is_answered_by_everything() {
     assert!(metrics.contains("flagd_need_full_total{environment=\"default\",why=\"digest\"} 1"), "{metrics}");
     assert!(metrics.contains("flagd_fulls_sent_total{environment=\"default\"} 2"), "{metrics}");
     server.stop().await;
+}
+
+/// What comes back for a Hello, as bytes: the header that names the encoding, and the first byte of each message.
+async fn flags_of_messages(
+    server: &Running,
+    takes: Option<&str>,
+    messages: usize,
+) -> (Option<String>, Vec<u8>) {
+    let socket = TcpStream::connect(server.address).await.unwrap();
+    let (mut requests, connection) = h2::client::handshake(socket).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut request = ::http::Request::post("http://test/flagd.stream.v1.Stream/Follow")
+        .header("content-type", "application/grpc");
+    if let Some(takes) = takes {
+        request = request.header("grpc-accept-encoding", takes);
+    }
+    let (answer, mut said) = requests.send_request(request.body(()).unwrap(), false).unwrap();
+    let hello = ClientMessage { message: Some(client_message::Message::Hello(hello(1))) }.encode_to_vec();
+    let mut framed = vec![0];
+    framed.extend(u32::try_from(hello.len()).unwrap().to_be_bytes());
+    framed.extend(hello);
+    said.send_data(framed.into(), false).unwrap();
+    let answer = answer.await.unwrap();
+    let named = answer.headers().get("grpc-encoding").map(|name| name.to_str().unwrap().to_owned());
+    let (mut body, mut bytes, mut flags) = (answer.into_body(), Vec::new(), Vec::new());
+    while flags.len() < messages {
+        bytes.extend(body.data().await.unwrap().unwrap());
+        while let Some([flag, length @ ..]) = bytes.first_chunk::<5>() {
+            let end = 5 + u32::from_be_bytes(*length) as usize;
+            if bytes.len() < end {
+                break;
+            }
+            flags.push(*flag);
+            bytes.drain(..end);
+            if flags.len() == 1 {
+                server.append(vec![flag_of(8)]).await;
+            }
+        }
+    }
+    connection.abort();
+    (named, flags)
+}
+
+fn flag_of(weight: usize) -> EntryWrite {
+    EntryWrite::set(EntryId::new(EntryKind::from_number(99), "large"), vec![b'x'; weight * 1_000])
+}
+
+#[tokio::test]
+async fn full_states_go_compressed_to_those_who_take_that_and_changes_to_nobody() {
+    for (takes, named, flags) in [
+        (None, None, [0, 0]),
+        (Some("identity"), None, [0, 0]),
+        (Some("identity,deflate, gzip"), Some("gzip"), [1, 0]),
+    ] {
+        let server = Running::start(&store()).await;
+        server.append(vec![flag_of(9)]).await;
+        let found = flags_of_messages(&server, takes, 2).await;
+        assert_eq!(found, (named.map(ToOwned::to_owned), flags.to_vec()), "{takes:?}");
+        server.stop().await;
+    }
 }
 
 #[tokio::test]

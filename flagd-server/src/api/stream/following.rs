@@ -18,9 +18,10 @@ use tonic::Status;
 
 use super::super::gate::Ticket;
 use super::inbound::Inbound;
-use super::{Farewell, go_away, hello, is_the_clients_fault};
-use crate::hub::bell::{Ear, Listener};
-use crate::hub::environment::{Full, Memory};
+use super::{Farewell, Opening, go_away, hello, is_the_clients_fault};
+use crate::hub::bell::Listener;
+use crate::hub::environment::Memory;
+use crate::hub::fulls::{Encoding, Full};
 use crate::hub::roster::{Admission, Introduction, Seat};
 use crate::hub::standing::Report;
 use crate::hub::subscriber::{Pulled, Subscriber, Taken};
@@ -117,6 +118,7 @@ pub(super) struct Following {
     replaced: Option<oneshot::Receiver<()>>,
     inbound: Inbound,
     listener: Listener,
+    encoding: Encoding,
     pub(super) subscriber: Subscriber,
     full: Option<Asked>,
     told_stale: bool,
@@ -135,10 +137,11 @@ impl Following {
         replaced: Option<oneshot::Receiver<()>>,
         inbound: Inbound,
         ticket: Option<Ticket>,
-        ear: Arc<dyn Ear>,
+        opening: Opening,
     ) -> Following {
         Following {
-            listener: place.environment.listen(ear),
+            listener: place.environment.listen(opening.ear),
+            encoding: opening.encoding,
             place,
             _ticket: ticket,
             replaced,
@@ -229,12 +232,8 @@ impl Following {
                 self.ask_full(Duration::ZERO);
                 true
             }
-            // Nothing but the full state helps, and it is on its way.
-            Pulled::FellOut => {
-                self.may_have_news = false;
-                false
-            }
-            Pulled::Nothing => {
+            // Of one that fell out nothing but the full state helps, and that is on its way.
+            Pulled::FellOut | Pulled::Nothing => {
                 self.may_have_news = false;
                 false
             }
@@ -333,23 +332,27 @@ impl Following {
         let is_its_turn = Arc::new(AtomicBool::new(false));
         self.full = Some(Asked { granted, is_its_turn: Arc::clone(&is_its_turn) });
         self.around = Around::MayHaveChanged;
-        tokio::spawn(grant_full(Arc::clone(&self.place.environment), delay, is_its_turn, give));
+        let wanted = Wanted { encoding: self.encoding, delay, is_its_turn };
+        tokio::spawn(grant_full(Arc::clone(&self.place.environment), wanted, give));
     }
 }
 
-/// Waits for its turn, gives the newest state, and keeps the turn until it is sent, given up, or stuck.
-async fn grant_full(
-    environment: Arc<Environment>,
+/// What a stream wants when it asks for the full state.
+struct Wanted {
+    encoding: Encoding,
     delay: Duration,
     is_its_turn: Arc<AtomicBool>,
-    mut give: oneshot::Sender<Granted>,
-) {
+}
+
+/// Waits for its turn, gives the newest state, and keeps the turn until it is sent, given up, or stuck.
+async fn grant_full(environment: Arc<Environment>, wanted: Wanted, mut give: oneshot::Sender<Granted>) {
+    let Wanted { encoding, delay, is_its_turn } = wanted;
     let prepare = async {
         tokio::time::sleep(delay).await;
         // The semaphore is never closed.
         let permit = environment.full_sends().acquire_owned().await.ok()?;
         is_its_turn.store(true, Ordering::SeqCst);
-        Some((environment.full().await, permit))
+        Some((environment.full(encoding).await, permit))
     };
     let prepared = tokio::select! {
         () = give.closed() => return,

@@ -1,6 +1,5 @@
 //! A stream up to the first answer: the Hello, whether it is admitted, and what the client needs.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,8 +9,7 @@ use flagd_proto::stream::{Hello, RefusedWhy, client_message::Message};
 use super::super::gate::Ticket;
 use super::following::{Following, Place};
 use super::inbound::Inbound;
-use super::{Farewell, StreamService, go_away, go_away_for, hello, is_the_clients_fault};
-use crate::hub::bell::Ear;
+use super::{Farewell, Opening, StreamService, go_away, go_away_for, hello, is_the_clients_fault};
 use crate::hub::resume::{Greeting, greet};
 use crate::hub::{Environment, frames};
 use crate::limits;
@@ -20,13 +18,12 @@ use crate::store::StoreError;
 /// Before the Hello.
 pub(super) struct Waiting {
     service: StreamService,
-    peer: SocketAddr,
-    ear: Arc<dyn Ear>,
+    opening: Opening,
 }
 
 impl Waiting {
-    pub(super) fn new(service: StreamService, peer: SocketAddr, ear: Arc<dyn Ear>) -> Waiting {
-        Waiting { service, peer, ear }
+    pub(super) fn new(service: StreamService, opening: Opening) -> Waiting {
+        Waiting { service, opening }
     }
 
     /// Hears the Hello, and what follows from it.
@@ -55,7 +52,7 @@ impl Waiting {
         let ticket = if hello.relay { None } else { Some(self.admit()?) };
         // Boxed, because its room would otherwise be kept by each stream while the roster is saved.
         let environment = Box::pin(self.environment(&hello)).await?;
-        let introduction = hello::introduction(&hello, self.peer.to_string())
+        let introduction = hello::introduction(&hello, self.opening.peer.to_string())
             .map_err(|why| self.refuse(RefusedWhy::BadHello, why))?;
         let report = introduction.report.clone();
         let (place, replaced) = if hello.relay {
@@ -68,7 +65,7 @@ impl Waiting {
             }
             (place, Some(replaced))
         };
-        let mut following = Following::new(place, replaced, inbound, ticket, self.ear);
+        let mut following = Following::new(place, replaced, inbound, ticket, self.opening);
         match Box::pin(greet(&environment, &report)).await {
             Greeting::UpToDate(position) => {
                 environment.metrics().up_to_dates_sent.count();
@@ -116,7 +113,7 @@ impl Waiting {
 
     fn refuse(&self, why: RefusedWhy, message: String) -> Farewell {
         self.service.metrics.hellos_refused.count();
-        tracing::info!(address = %self.peer, why = why.as_str_name(), %message, "a client was refused");
+        tracing::info!(address = %self.opening.peer, why = why.as_str_name(), %message, "a client was refused");
         Farewell::Say(frames::refused(why, message))
     }
 }
