@@ -17,7 +17,7 @@ use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use super::advance::Shown;
 use super::bell::{Bell, Ear, Listener};
 use super::delta_log::{DeltaLog, Record};
-use super::merge::{Merged, Sighting};
+use super::merge::{Glimpse, Merged, Sighting};
 use super::relays::Relays;
 use super::roster::{Admission, Introduction, News, Roster, Seat, Telling};
 use super::standing::{self, Report};
@@ -269,6 +269,11 @@ impl Environment {
     /// What somebody who was told of this server's clients has not heard yet.
     pub(crate) fn roster_news(&self, told: &mut HashMap<u128, u64>, telling: Telling) -> News {
         self.roster.news(told, telling, self.clock.now_ms())
+    }
+
+    /// Shows the clients that this server expects, as [`Roster::look`] does.
+    pub(crate) fn look(&self, visit: impl FnMut(Glimpse<'_>)) {
+        self.roster.look(self.clock.now_ms(), visit);
     }
 
     /// What this server alone knows of clients.

@@ -72,7 +72,10 @@ mod tests {
     /// What is done at the looks from the first one on; what is fine is left out.
     fn looks(seen: impl Fn(u32) -> Seen) -> Vec<(u32, Verdict)> {
         let mut pulse = Pulse::default();
-        (1..=40).map(|at| (at, pulse.look(seen(at)))).filter(|(_, verdict)| *verdict != Verdict::Fine).collect()
+        (1..=40)
+            .map(|at| (at, pulse.look(seen(at))))
+            .filter(|(_, verdict)| *verdict != Verdict::Fine)
+            .collect()
     }
 
     #[test]
