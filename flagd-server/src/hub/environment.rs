@@ -22,7 +22,7 @@ use super::relays::Relays;
 use super::roster::{Admission, Introduction, News, Roster, Seat, Telling};
 use super::standing::{self, Report};
 use super::uplink::Uplink;
-use super::{Announced, Standings, Target, View, frames};
+use super::{Announced, Standing, Standings, Target, View, frames};
 use crate::clock::Clock;
 use crate::limits;
 use crate::metrics::EnvironmentMetrics;
@@ -254,6 +254,16 @@ impl Environment {
     pub(crate) fn judge(&self, merged: Merged, of: &Target) -> Standings {
         let state = Arc::clone(&self.shown().state);
         standing::judge(merged, of, state.position().epoch, |kill: &EntryId| state.get(kill).is_some())
+    }
+
+    /// Says of one client after the other where it stands relative to a change, by the view of now.
+    pub(crate) fn judge_each(&self, of: &Target) -> impl Fn(Glimpse<'_>) -> Standing {
+        let state = Arc::clone(&self.shown().state);
+        let history = state.position().epoch;
+        move |client| {
+            let is_killed = |kill: &EntryId| state.get(kill).is_some();
+            standing::standing(client.report, client.connected, of, history, is_killed)
+        }
     }
 
     /// The clients that this server expects.
