@@ -42,6 +42,7 @@ pub(crate) mod resume;
 pub(crate) mod roster;
 pub(crate) mod standing;
 pub(crate) mod subscriber;
+pub(crate) mod tally;
 pub(crate) mod uplink;
 
 pub use environment::Environment;

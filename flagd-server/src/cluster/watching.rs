@@ -12,7 +12,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::{Peer, Peers, listen};
 use crate::hub::Environment;
-use crate::hub::merge::{Merged, Sighting, merge};
+use crate::hub::merge::{self, Around, Glimpse, Hearsay, Merged, Sighting, Trust};
 use crate::hub::relays::{self, RelaySighting};
 use crate::hub::roster::News;
 use crate::hub::standing::Report;
@@ -119,33 +119,43 @@ impl Watching {
 
     /// Each client once, and who did not answer.
     pub(crate) fn merged(&self) -> Merged {
-        let mut own = self.environment.own_account();
+        let mut clients = Vec::new();
+        let Around { relays, unanswered } = self.look(|client| clients.push(client.copied()));
+        Merged { clients, relays, unanswered }
+    }
+
+    /// Shows each client once, where it lies, and says what else is known. `visit` is held to what
+    /// [`Environment::look`] asks of it.
+    pub(crate) fn look(&self, visit: impl FnMut(Glimpse<'_>)) -> Around {
+        // In this order: who is told by a relay that is there is in the roster.
+        let own_relays = self.environment.relays.sightings();
         let accounts = self.accounts.lock();
         if accounts.is_empty() {
-            return own;
+            drop(accounts);
+            self.environment.look(visit);
+            return Around { relays: own_relays, unanswered: Vec::new() };
         }
-        for sighting in &mut own.clients {
-            sighting.server.clone_from(&self.name);
-        }
-        let mut told = vec![own.clients];
-        let mut relays = vec![own.relays];
+        let mut relays = vec![own_relays];
         let mut unanswered = Vec::new();
+        let mut others = Vec::new();
         for account in accounts.values() {
-            let clients = account.clients.values().cloned();
-            if account.told == Told::Current {
-                relays.push(account.relays.clone());
-            }
+            let trust = match account.told {
+                Told::Current => Trust::Current,
+                Told::NothingYet | Told::Silent | Told::Gone => Trust::OutOfSight,
+            };
             match account.told {
-                Told::Current => told.push(clients.collect()),
-                Told::Gone => told.push(clients.map(Sighting::out_of_sight).collect()),
-                Told::NothingYet | Told::Silent => {
-                    unanswered.push(account.server.clone());
-                    told.push(clients.map(Sighting::out_of_sight).collect());
-                }
+                Told::Current => relays.push(account.relays.clone()),
+                Told::NothingYet | Told::Silent => unanswered.push(account.server.clone()),
+                Told::Gone => {}
             }
+            others.push(Hearsay { clients: &account.clients, trust });
         }
+        let own = |show: &mut dyn FnMut(Glimpse<'_>)| {
+            self.environment.look(|client| show(Glimpse { server: &self.name, ..client }));
+        };
+        merge::each_once(own, &others, visit);
         drop(accounts);
-        Merged { clients: merge(told), relays: relays::merge(relays), unanswered }
+        Around { relays: relays::merge(relays), unanswered }
     }
 }
 

@@ -16,8 +16,10 @@ use tokio::time::{Instant, sleep_until};
 use super::clients::client_to_wire;
 use super::read::stopping;
 use super::{Control, ControlError};
-use crate::cluster::Cluster;
-use crate::hub::{ClientStanding, Environment, Hub, Standing, Standings, Target, Verdict};
+use crate::cluster::{Cluster, Watching};
+use crate::hub::standing::away_relays;
+use crate::hub::tally::{Count, Listed, Lost, Tally};
+use crate::hub::{Environment, Hub, Target, Verdict};
 use crate::limits;
 
 /// How long nobody at all is waited for.
@@ -100,13 +102,12 @@ impl Waiting {
                 self.is_still_in_the_history().await?;
                 history = view.epoch;
             }
-            let mut standings = self.environment.judge(cluster.merged(), &self.target);
-            absent.keep(&mut standings, self.hub.clock().now_ms());
-            let verdict = standings.verdict();
+            let tally = self.look(&cluster, &mut absent);
+            let verdict = tally.verdict();
             let now = Instant::now();
             let until = end(verdict, grace, deadline);
             let done = until.is_none_or(|until| now >= until);
-            let progress = self.progress(&standings, verdict, done);
+            let progress = self.progress(&tally, verdict, done);
             let news = last.as_ref().is_none_or(|(last, _)| is_news(last, &progress));
             let due = last.as_ref().map_or(now, |(_, at)| *at + PAUSE);
             if done || (news && now >= due) {
@@ -117,7 +118,7 @@ impl Waiting {
             }
             let Some(until) = until.filter(|_| !done) else { return Ok(()) };
             let wake = if news && now < due { due.min(until) } else { until };
-            sleep_until((now + breath(standings.clients.len())).min(until)).await;
+            sleep_until((now + breath(tally.expected, tally.copied)).min(until)).await;
             tokio::select! {
                 now_seen = self.environment.roster_changed(seen) => seen = now_seen,
                 () = cluster.changed() => {}
@@ -126,6 +127,16 @@ impl Waiting {
                 () = self.hub.closing() => return Err(stopping()),
             }
         }
+    }
+
+    /// Where the clients stand now.
+    fn look(&self, cluster: &Watching, absent: &mut Lost) -> Tally {
+        let standing = self.environment.judge_each(&self.target);
+        let mut count = Count::new(self.target.position.revision, absent);
+        let around = cluster.look(|client| count.add(client, standing(client)));
+        let mut tally = count.done(around);
+        absent.keep(&mut tally, self.hub.clock().now_ms());
+        tally
     }
 
     /// A younger history may have been cut before the change: then nobody can have applied it, whatever they hold.
@@ -140,57 +151,23 @@ impl Waiting {
         )))
     }
 
-    fn progress(&self, standings: &Standings, verdict: Verdict, done: bool) -> WaitProgress {
+    fn progress(&self, tally: &Tally, verdict: Verdict, done: bool) -> WaitProgress {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let clients = &standings.clients;
-        let missing: Vec<&ClientStanding> =
-            clients.iter().filter(|c| c.standing != Standing::Applied).collect();
-        let holders: Vec<&ClientStanding> =
-            clients.iter().filter(|client| self.holds_older(client)).collect();
-        let listed = |list: &[&ClientStanding]| {
-            list.iter().take(limits::WAIT_LISTED_MAX).map(|c| client_to_wire(c)).collect()
-        };
+        let listed = |list: &Listed| list.first.iter().map(client_to_wire).collect();
         WaitProgress {
-            expected: count(clients.len()),
-            applied: count(clients.len() - missing.len()),
-            unlisted: count(missing.len().saturating_sub(limits::WAIT_LISTED_MAX)),
-            missing: listed(&missing),
-            holding_older: count(holders.len()),
-            holders: listed(&holders),
+            expected: count(tally.expected),
+            applied: count(tally.applied),
+            unlisted: count(tally.missing.count.saturating_sub(limits::WAIT_LISTED_MAX)),
+            missing: listed(&tally.missing),
+            holding_older: count(tally.holders.count),
+            holders: listed(&tally.holders),
             verdict: verdict_to_wire(verdict).into(),
             done,
             elapsed_us: u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX),
             revision: self.target.position.revision.0,
-            unanswered_servers: standings.unanswered.clone(),
-            away_relays: standings.away_relays().map(ToOwned::to_owned).collect(),
+            unanswered_servers: tally.around.unanswered.clone(),
+            away_relays: away_relays(&tally.around.relays).map(ToOwned::to_owned).collect(),
         }
-    }
-
-    /// Whether a client has applied the change but somewhere in it an older snapshot still answers.
-    fn holds_older(&self, client: &ClientStanding) -> bool {
-        let older = client.held_oldest.is_none_or(|oldest| oldest < self.target.position.revision);
-        client.standing == Standing::Applied && client.held_snapshots > 0 && older
-    }
-}
-
-/// Clients that were lost when they were last seen in this wait. Whoever was expected stays expected until its end: a
-/// wait must not come out well because time passed.
-#[derive(Debug, Default)]
-struct Lost(Vec<ClientStanding>);
-
-impl Lost {
-    /// Puts back those that the roster has given up since, and remembers who is lost now. Who vanished before their
-    /// time has said Bye.
-    fn keep(&mut self, standings: &mut Standings, now_ms: u64) {
-        for client in self.0.drain(..) {
-            let is_there =
-                standings.clients.iter().any(|other| other.client.instance == client.client.instance);
-            let given_up = now_ms.saturating_sub(client.client.last_seen_ms) >= limits::LOST_AFTER_MS;
-            if !is_there && given_up {
-                standings.clients.push(client);
-            }
-        }
-        self.0.extend(standings.clients.iter().filter(|client| !client.connected).cloned());
     }
 }
 
@@ -204,10 +181,11 @@ fn end(verdict: Verdict, grace: Instant, deadline: Instant) -> Option<Instant> {
 }
 
 /// How long to rest between two looks at the roster: thousands of acknowledgements of one change are looked at in a
-/// few goes, a handful at once.
-fn breath(clients: usize) -> Duration {
-    let look = Duration::from_micros(5) * u32::try_from(clients).unwrap_or(u32::MAX);
-    look.min(PAUSE)
+/// few goes, a handful at once. A copy is five strings and more; who is only looked at costs a fraction of that.
+fn breath(looked_at: usize, copied: usize) -> Duration {
+    let each = |clients: usize| u32::try_from(clients).unwrap_or(u32::MAX);
+    let look = Duration::from_micros(1).saturating_mul(each(looked_at));
+    look.saturating_add(Duration::from_micros(5).saturating_mul(each(copied))).min(PAUSE)
 }
 
 /// Whether an answer says more than the one before.

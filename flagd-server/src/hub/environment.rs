@@ -17,12 +17,12 @@ use super::advance::Shown;
 use super::bell::{Bell, Ear, Listener};
 use super::delta_log::{DeltaLog, Record};
 use super::fulls::{Encoding, Full, Fulls};
-use super::merge::{Merged, Sighting};
+use super::merge::{Glimpse, Merged, Sighting};
 use super::relays::Relays;
 use super::roster::{Admission, Introduction, News, Roster, Seat, Telling};
 use super::standing::{self, Report};
 use super::uplink::Uplink;
-use super::{Announced, Standings, Target, View};
+use super::{Announced, Standing, Standings, Target, View};
 use crate::clock::Clock;
 use crate::limits;
 use crate::metrics::EnvironmentMetrics;
@@ -247,6 +247,16 @@ impl Environment {
         standing::judge(merged, of, state.position().epoch, |kill: &EntryId| state.get(kill).is_some())
     }
 
+    /// Says of one client after the other where it stands relative to a change, by the view of now.
+    pub(crate) fn judge_each(&self, of: &Target) -> impl Fn(Glimpse<'_>) -> Standing {
+        let state = Arc::clone(&self.shown().state);
+        let history = state.position().epoch;
+        move |client| {
+            let is_killed = |kill: &EntryId| state.get(kill).is_some();
+            standing::standing(client.report, client.connected, of, history, is_killed)
+        }
+    }
+
     /// The clients that this server expects.
     pub(crate) fn sightings(&self) -> Vec<Sighting> {
         self.roster.sightings(self.clock.now_ms())
@@ -260,6 +270,11 @@ impl Environment {
     /// What somebody who was told of this server's clients has not heard yet.
     pub(crate) fn roster_news(&self, told: &mut HashMap<u128, u64>, telling: Telling) -> News {
         self.roster.news(told, telling, self.clock.now_ms())
+    }
+
+    /// Shows the clients that this server expects, as [`Roster::look`] does.
+    pub(crate) fn look(&self, visit: impl FnMut(Glimpse<'_>)) {
+        self.roster.look(self.clock.now_ms(), visit);
     }
 
     /// What this server alone knows of clients.

@@ -16,7 +16,7 @@ use dashmap::mapref::entry::Entry;
 use flagd_core::revision::Position;
 use tokio::sync::oneshot;
 
-use super::merge::Sighting;
+use super::merge::{Glimpse, Sighting};
 use super::standing::Report;
 use crate::limits;
 use crate::store::log::RosterEntry;
@@ -392,8 +392,17 @@ impl Roster {
 
     /// The expected clients.
     pub(crate) fn sightings(&self, now_ms: u64) -> Vec<Sighting> {
-        let expected = self.members.iter().filter(|member| member.is_expected(now_ms));
-        expected.map(|member| member.tell()).collect()
+        let mut sightings = Vec::new();
+        self.look(now_ms, |client| sightings.push(client.copied()));
+        sightings
+    }
+
+    /// Shows the expected clients, each once. What one of them says waits while it is looked at, so `visit` is quick; it
+    /// must not call the roster.
+    pub(crate) fn look(&self, now_ms: u64, mut visit: impl FnMut(Glimpse<'_>)) {
+        for member in self.members.iter().filter(|member| member.is_expected(now_ms)) {
+            visit(member.glimpse());
+        }
     }
 
     /// The expected clients that understand less than a level. Every change asks, and nearly always there is none, so
@@ -483,17 +492,21 @@ impl Member {
     }
 
     fn tell(&self) -> Sighting {
+        self.glimpse().copied()
+    }
+
+    fn glimpse(&self) -> Glimpse<'_> {
         let address = match &self.presence {
-            Presence::Here(connection) => connection.address.clone(),
-            Presence::Behind { address, .. } => address.clone().unwrap_or_default(),
-            Presence::Absent => String::new(),
+            Presence::Here(connection) => &connection.address,
+            Presence::Behind { address, .. } => address.as_deref().unwrap_or_default(),
+            Presence::Absent => "",
         };
-        Sighting {
-            known: self.known.clone(),
-            report: self.report.clone(),
+        Glimpse {
+            known: &self.known,
+            report: self.report.as_ref(),
             connected: self.is_connected(),
             address,
-            server: String::new(),
+            server: "",
         }
     }
 }

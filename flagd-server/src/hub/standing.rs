@@ -5,6 +5,7 @@ use flagd_core::entry::{EntryId, EntryKind};
 use flagd_core::revision::{Epoch, Position, Revision};
 
 use super::merge::{Merged, Sighting};
+use super::relays::RelaySighting;
 use super::{ClientStanding, Standing, Standings, Target, Verdict};
 
 /// What a client says that it has in use.
@@ -116,11 +117,11 @@ pub(crate) fn below_level(clients: Vec<Sighting>, level: u32) -> Vec<ClientStand
     clients
 }
 
-fn by_name(clients: &mut [ClientStanding]) {
+pub(super) fn by_name(clients: &mut [ClientStanding]) {
     clients.sort_by(|a, b| (&a.client.name, a.client.instance).cmp(&(&b.client.name, b.client.instance)));
 }
 
-fn stands(sighting: Sighting, standing: Standing) -> ClientStanding {
+pub(super) fn stands(sighting: Sighting, standing: Standing) -> ClientStanding {
     let Sighting { known, report, connected, address, server } = sighting;
     let report = report.unwrap_or_default();
     ClientStanding {
@@ -139,21 +140,46 @@ fn stands(sighting: Sighting, standing: Standing) -> ClientStanding {
 impl Standings {
     /// The names of the relays that are away.
     pub(crate) fn away_relays(&self) -> impl Iterator<Item = &str> {
-        self.relays.iter().filter(|relay| relay.address.is_none()).map(|relay| relay.name.as_str())
+        away_relays(&self.relays)
     }
 
-    /// Whether the change is confirmed: nobody to ask is never success, and unknown is never done. A server that does
-    /// not answer and a relay that is away may have clients that nobody else knows.
+    /// Whether the change is confirmed.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        if !self.unanswered.is_empty() || self.away_relays().next().is_some() {
-            return Verdict::Unconfirmed;
-        }
-        if self.clients.is_empty() {
-            return Verdict::Nobody;
-        }
-        let all = self.clients.iter().all(|client| client.standing == Standing::Applied);
-        if all { Verdict::Confirmed } else { Verdict::Unconfirmed }
+        let heard = Heard::from(&self.unanswered, &self.relays);
+        let applied = self.clients.iter().filter(|client| client.standing == Standing::Applied).count();
+        verdict(heard, self.clients.len(), applied)
+    }
+}
+
+/// The names of the relays that are away.
+pub(crate) fn away_relays(relays: &[RelaySighting]) -> impl Iterator<Item = &str> {
+    relays.iter().filter(|relay| relay.address.is_none()).map(|relay| relay.name.as_str())
+}
+
+/// Whether all have told who their clients are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Every server and every relay.
+    All,
+    /// A server does not answer or a relay is away, which may have clients that nobody else knows.
+    NotAll,
+}
+
+impl Heard {
+    /// By who did not answer, and by the relays.
+    pub(super) fn from(unanswered: &[String], relays: &[RelaySighting]) -> Heard {
+        if unanswered.is_empty() && away_relays(relays).next().is_none() { Heard::All } else { Heard::NotAll }
+    }
+}
+
+/// Whether a change is confirmed: nobody to ask is never success, and unknown is never done.
+pub(super) fn verdict(heard: Heard, expected: usize, applied: usize) -> Verdict {
+    match expected {
+        _ if heard == Heard::NotAll => Verdict::Unconfirmed,
+        0 => Verdict::Nobody,
+        _ if applied == expected => Verdict::Confirmed,
+        _ => Verdict::Unconfirmed,
     }
 }
 
@@ -161,7 +187,6 @@ impl Standings {
 mod tests {
     use super::*;
     use crate::hub::ClientStanding;
-    use crate::hub::relays::RelaySighting;
     use crate::store::log::RosterEntry;
     use flagd_core::revision::Digest;
 

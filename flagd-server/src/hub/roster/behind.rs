@@ -82,7 +82,7 @@ impl Roster {
                 let before = entry.get();
                 let is_ours = matches!(before.presence, Presence::Behind { link: own, .. } if own == link.0);
                 // What is known here at first hand is not given up for the same at second hand.
-                if !is_ours && merge::compare(&told.tell(), &before.tell()) != Ordering::Greater {
+                if !is_ours && merge::compare(told.glimpse(), before.glimpse()) != Ordering::Greater {
                     return Ok(Heard::Known);
                 }
                 let is_same = before.known.connect_counter == counter
