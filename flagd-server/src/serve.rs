@@ -122,7 +122,7 @@ impl Server {
         let router = api::with_service(router, health_service);
         let router = api::with_service(router, reflection).fallback(api::fallback);
         let name = server_name;
-        let services = Services { streams, router };
+        let services = Services { streams, router, clock: hub.clock().clone() };
         Ok(Server { hub, cluster, relay, metrics, health, services, name, drain_timeout, admission })
     }
 

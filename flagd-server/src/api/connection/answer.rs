@@ -7,24 +7,27 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
-use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body::{Body as _, Frame};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use tower::Service as _;
 
-use super::Peer;
+use super::{Peer, Services};
+use crate::clock::Clock;
 
 /// Answers a request, or gives up when the client does.
 pub(super) async fn answer(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
-    mut router: Router,
+    services: Services,
     peer: SocketAddr,
 ) {
+    let Services { mut router, clock, .. } = services;
     let mut request = request.map(|body| Body::new(Asked(body)));
     request.extensions_mut().insert(Peer { address: peer });
     let mut answering = pin!(router.call(request));
@@ -35,14 +38,18 @@ pub(super) async fn answer(
         respond.poll_reset(context).map(|_| None)
     });
     let Some(response) = answered.await else { return };
-    if let Err(error) = send(response, &mut respond).await {
+    if let Err(error) = send(response, &mut respond, &clock).await {
         tracing::debug!(%peer, %error, "an answer was not sent");
     }
 }
 
-async fn send(response: Response<Body>, respond: &mut SendResponse<Bytes>) -> Result<(), h2::Error> {
+async fn send(
+    response: Response<Body>,
+    respond: &mut SendResponse<Bytes>,
+    clock: &Clock,
+) -> Result<(), h2::Error> {
     let (mut head, mut body) = response.into_parts();
-    date(&mut head.headers);
+    date(&mut head.headers, clock);
     let head = Response::from_parts(head, ());
     if body.is_end_stream() {
         respond.send_response(head, true)?;
@@ -93,9 +100,10 @@ pub(crate) fn poll_room(out: &mut SendStream<Bytes>, context: &mut Context<'_>) 
 }
 
 /// When the answer was made, as HTTP wants it (RFC 9110, 6.6.1).
-fn date(headers: &mut HeaderMap) {
-    let now = jiff::Timestamp::now();
-    if let Ok(now) = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now)
+fn date(headers: &mut HeaderMap, clock: &Clock) {
+    if let Ok(now_ms) = i64::try_from(clock.now_ms())
+        && let Ok(now) = Timestamp::from_millisecond(now_ms)
+        && let Ok(now) = DateTimePrinter::new().timestamp_to_rfc9110_string(&now)
         && let Ok(now) = HeaderValue::try_from(now)
     {
         headers.entry(header::DATE).or_insert(now);

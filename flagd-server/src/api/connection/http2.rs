@@ -25,6 +25,7 @@ use super::pulse::{LOOK_INTERVAL, Pulse, Seen, Verdict};
 use super::ready::{Doorbell, Part, Ready};
 use super::socket::{Heard, Socket};
 use crate::api::stream::{Session, StreamService};
+use crate::clock::Clock;
 use crate::limits;
 
 /// Streams that are looked at before what they wrote goes out: about what the processor's caches hold, and several
@@ -40,6 +41,8 @@ pub(crate) struct Services {
     pub(crate) streams: StreamService,
     /// Everything else.
     pub(crate) router: Router,
+    /// What time it is.
+    pub(crate) clock: Clock,
 }
 
 /// h2 with all its limits.
@@ -197,7 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2<S> {
     fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
         self.asked = true;
         if !StreamService::is_for(&request) {
-            tokio::spawn(answer::answer(request, respond, self.services.router.clone(), self.peer));
+            tokio::spawn(answer::answer(request, respond, self.services.clone(), self.peer));
             return;
         }
         let entry = self.seats.vacant_entry();
@@ -254,5 +257,83 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2<S> {
             tracing::debug!(peer = %self.peer, %error, "a connection was not asked whether it is there");
         }
         self.socket_waker.wake_by_ref();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::Hub;
+    use crate::limits::Admission;
+    use crate::metrics::ServerMetrics;
+    use crate::store::log::Log;
+    use crate::store::memory::Memory;
+    use std::time::Duration;
+    use tokio::io::DuplexStream;
+    use tokio::task::JoinHandle;
+
+    /// The other end of a connection that is served, its task, and what closes the server.
+    async fn open() -> (DuplexStream, JoinHandle<()>, watch::Sender<bool>) {
+        let clock = Clock::fixed(784_111_777_000);
+        let hub = Hub::start(Log::new(Arc::new(Memory::new(u64::MAX))), clock.clone()).await.unwrap();
+        let streams = StreamService::new(hub, Arc::new(ServerMetrics::default()), &Admission::default());
+        let services = Services { streams, router: Router::new().fallback(|| async { "hello" }), clock };
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let (close, closing) = watch::channel(false);
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        (far, tokio::spawn(serve(near, peer, services, closing)), close)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_carries_nothing_for_five_minutes_is_dismissed_and_who_is_silent_is_closed() {
+        for (answers, from, until) in [(true, 290, 320), (false, 30, 41)] {
+            let (far, serving, _close) = open().await;
+            let (mut requests, connection) = h2::client::handshake(far).await.unwrap();
+            let mut connection = Box::pin(connection);
+            let (answer, _) =
+                requests.send_request(Request::get("http://test/").body(()).unwrap(), true).unwrap();
+            let answer = tokio::select! {
+                answer = answer => answer.unwrap(),
+                _ = connection.as_mut() => panic!("the connection goes on"),
+            };
+            assert_eq!(answer.headers()["date"], "Sun, 06 Nov 1994 08:49:37 GMT");
+            drop(answer);
+            let began = Instant::now();
+            if answers {
+                connection.await.unwrap();
+                serving.await.unwrap();
+            } else {
+                // It is there and never looked at again.
+                serving.await.unwrap();
+                drop(connection);
+            }
+            let took = began.elapsed().as_secs();
+            assert!((from..until).contains(&took), "{took} s");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_nothing_or_speaks_nothing_is_closed_at_once() {
+        let (far, serving, _close) = open().await;
+        let (_requests, connection) = h2::client::handshake(far).await.unwrap();
+        let began = Instant::now();
+        let _ = tokio::time::timeout(Duration::from_mins(1), connection).await.expect("it is closed");
+        serving.await.unwrap();
+        assert!(began.elapsed() <= 2 * limits::HANDSHAKE_TIMEOUT, "{:?}", began.elapsed());
+        let (_far, serving, _close) = open().await;
+        let began = Instant::now();
+        serving.await.unwrap();
+        assert_eq!(began.elapsed().as_secs(), limits::HANDSHAKE_TIMEOUT.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_closes_lets_idle_connections_go_at_once() {
+        let (far, serving, close) = open().await;
+        let (_requests, connection) = h2::client::handshake(far).await.unwrap();
+        close.send_replace(true);
+        let began = Instant::now();
+        connection.await.unwrap();
+        serving.await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(1));
     }
 }
