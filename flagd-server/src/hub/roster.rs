@@ -304,6 +304,8 @@ impl Roster {
 
     /// Forgets who has been lost for too long. Returns how many those were.
     pub(crate) fn expire(&self, now_ms: u64) -> usize {
+        // Not at each Bye: of thousands that say it at once each would look at all the others.
+        self.byes().retain(|_, (_, at)| at.elapsed() < BYE_REMEMBERED);
         let mut expired = Vec::new();
         self.members.retain(|_, member| {
             let keep = member.is_expected(now_ms);
@@ -319,11 +321,7 @@ impl Roster {
     }
 
     fn note_bye(&self, member: &Member) {
-        let now = Instant::now();
-        let mut byes = self.byes();
-        byes.retain(|_, (_, at)| now.duration_since(*at) < BYE_REMEMBERED);
-        byes.insert(member.known.instance, (member.known.connect_counter, now));
-        drop(byes);
+        self.byes().insert(member.known.instance, (member.known.connect_counter, Instant::now()));
         self.forget(member.gone(Parting::Bye));
     }
 
