@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use flagd_proto::frame::Frame;
@@ -19,10 +19,11 @@ use flagd_proto::stream::stream_server::SERVICE_NAME;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::connection::answer::poll_room;
-use super::connection::ready::Woken;
+use super::connection::ready::{Wakers, Woken};
 use super::gate::{Away, Gate};
 use crate::hub::bell::Ear;
 use crate::hub::fulls::Encoding;
@@ -35,7 +36,7 @@ mod hello;
 mod inbound;
 mod waiting;
 
-use following::Following;
+use following::{Following, Outlook};
 use inbound::Inbound;
 use waiting::Waiting;
 
@@ -55,7 +56,7 @@ pub(crate) struct StreamService {
 impl StreamService {
     /// The service for connections.
     pub(crate) fn new(hub: Arc<Hub>, metrics: Arc<ServerMetrics>, admission: &Admission) -> StreamService {
-        let gate = Arc::new(Gate::new(admission, Instant::now()));
+        let gate = Arc::new(Gate::new(admission, std::time::Instant::now()));
         StreamService { hub, metrics, gate }
     }
 
@@ -146,39 +147,14 @@ enum Farewell {
     Silent,
 }
 
-/// What goes out next.
-enum Outgoing {
-    Message(Frame),
-    End(Status),
-}
-
 impl Session {
-    /// Says what there is to say, as far as the client takes it, and hears what it says. Ready when it was all.
-    pub(crate) fn poll(&mut self, context: &mut Context<'_>, woken: Woken) -> Poll<()> {
-        if let Stage::Following(following) = &mut self.stage
-            && woken.by_more_than_the_bell()
-        {
-            following.look_around();
+    /// Hears what the client says, and says what there is to say, as far as it takes that. Ready when it was all. What
+    /// it waits for rings `wakers`, which has happened as far as `woken` tells.
+    pub(crate) fn poll(&mut self, wakers: &Wakers, woken: Woken, now: Instant) -> Poll<()> {
+        let context = &mut Context::from_waker(&wakers.rest);
+        if let Stage::Following(following) = &mut self.stage {
+            following.woken(woken);
         }
-        loop {
-            if !ready!(poll_room(&mut self.out, context)) {
-                return Poll::Ready(());
-            }
-            let sent = match ready!(self.poll_next(context)) {
-                Outgoing::Message(frame) => self.out.send_data(frame.into_data(), false),
-                Outgoing::End(status) => {
-                    // Who has gone already needs no farewell.
-                    let _ = self.out.send_trailers(trailers(&status));
-                    return Poll::Ready(());
-                }
-            };
-            if sent.is_err() {
-                return Poll::Ready(());
-            }
-        }
-    }
-
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Outgoing> {
         loop {
             match &mut self.stage {
                 Stage::Waiting(greeting) => {
@@ -187,16 +163,35 @@ impl Session {
                         Err(farewell) => Stage::Leaving(farewell),
                     };
                 }
-                Stage::Following(following) => match ready!(following.poll_next(context)) {
-                    Ok(frame) => return Poll::Ready(Outgoing::Message(frame)),
+                Stage::Following(following) => match following.look(wakers, now) {
+                    Ok(Outlook::Quiet) => return Poll::Pending,
+                    Ok(Outlook::MayHaveNews) => {
+                        if !ready!(poll_room(&mut self.out, context)) {
+                            return Poll::Ready(());
+                        }
+                        let Some(frame) = following.next_frame(now) else { continue };
+                        if self.out.send_data(frame.into_data(), false).is_err() {
+                            return Poll::Ready(());
+                        }
+                    }
                     Err(farewell) => self.stage = Stage::Leaving(farewell),
                 },
                 Stage::Leaving(farewell) => {
-                    return Poll::Ready(match std::mem::replace(farewell, Farewell::Silent) {
-                        Farewell::Say(frame) => Outgoing::Message(frame),
-                        Farewell::Fail(status) => Outgoing::End(status),
-                        Farewell::Silent => Outgoing::End(Status::ok("")),
-                    });
+                    if !ready!(poll_room(&mut self.out, context)) {
+                        return Poll::Ready(());
+                    }
+                    // Who has gone already needs no farewell.
+                    let _ = match std::mem::replace(farewell, Farewell::Silent) {
+                        Farewell::Say(frame) => {
+                            if self.out.send_data(frame.into_data(), false).is_err() {
+                                return Poll::Ready(());
+                            }
+                            continue;
+                        }
+                        Farewell::Fail(status) => self.out.send_trailers(trailers(&status)),
+                        Farewell::Silent => self.out.send_trailers(trailers(&Status::ok(""))),
+                    };
+                    return Poll::Ready(());
                 }
             }
         }

@@ -85,7 +85,7 @@ impl DeltaLog {
 
     /// What follows a subscriber's position.
     pub(crate) fn next(&self, epoch: Epoch, revision: Revision) -> Next {
-        if epoch == self.head.epoch && revision == self.head.revision {
+        if self.is_newest(epoch, revision) {
             return Next::Nothing;
         }
         match self.index_after(epoch, revision).and_then(|index| self.records.get(index)) {
@@ -94,9 +94,14 @@ impl DeltaLog {
         }
     }
 
+    /// Whether nothing follows a revision.
+    pub(crate) fn is_newest(&self, epoch: Epoch, revision: Revision) -> bool {
+        epoch == self.head.epoch && revision == self.head.revision
+    }
+
     /// All changes after a revision; `None` when the log does not reach back to it.
     pub(crate) fn since(&self, epoch: Epoch, revision: Revision) -> Option<Vec<Record>> {
-        if epoch == self.head.epoch && revision == self.head.revision {
+        if self.is_newest(epoch, revision) {
             return Some(Vec::new());
         }
         let index = self.index_after(epoch, revision)?;

@@ -64,8 +64,10 @@ pub(crate) enum Taken {
 pub(crate) enum Pulled {
     /// Nothing new.
     Nothing,
-    /// A change is about to be written.
+    /// A change is about to be written; there are more.
     Change,
+    /// The newest change is about to be written.
+    Newest,
     /// The log does not reach back far enough: the full state is due.
     FellOut,
 }
@@ -156,7 +158,7 @@ impl Subscriber {
             Next::Change(Record { to, frames, shown, .. }) => {
                 self.unacknowledged = Some((to.epoch, to.revision, shown));
                 self.queue(frames, Some(to), None);
-                Pulled::Change
+                if log.is_newest(to.epoch, to.revision) { Pulled::Newest } else { Pulled::Change }
             }
         }
     }
@@ -229,7 +231,7 @@ mod tests {
         assert_eq!(subscriber.at(), Some(position(5)), "half of it is written");
         assert_eq!(drain(&mut subscriber).len(), 1);
         assert_eq!(subscriber.at(), Some(position(6)));
-        assert_eq!(subscriber.pull(&log), Pulled::Change);
+        assert_eq!(subscriber.pull(&log), Pulled::Newest);
         assert_eq!(drain(&mut subscriber), &*frames_of(7, 1));
     }
 
@@ -293,7 +295,7 @@ mod tests {
             assert_eq!(subscriber.queue_full(full, oneshot::channel().0), Taken::Queued);
             drain(&mut subscriber);
             log.push(record(7, 1));
-            assert_eq!(subscriber.pull(&log), Pulled::Change);
+            assert_eq!(subscriber.pull(&log), Pulled::Newest);
             drain(&mut subscriber);
             subscriber.acknowledged(acknowledged, Instant::now());
             assert_eq!(subscriber.full_delay().is_zero(), begins_anew, "{name}");
@@ -316,7 +318,7 @@ mod tests {
                 subscriber.queue_up_to_date(position(6));
                 drain(&mut subscriber);
                 log.push(record(7, 2));
-                assert_eq!(subscriber.pull(&log), Pulled::Change);
+                assert_eq!(subscriber.pull(&log), Pulled::Newest);
                 let change: Vec<Frame> = (0..written).filter_map(|_| subscriber.pop()).collect();
                 let full = Full { position: of_full, frames: frames_of(9, 1) };
                 assert_eq!(subscriber.queue_full(full, oneshot::channel().0), want, "{name}");

@@ -22,7 +22,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::answer;
 use super::pulse::{LOOK_INTERVAL, Pulse, Seen, Verdict};
-use super::ready::{Doorbell, Part, Ready};
+use super::ready::{Doorbell, Part, Ready, Wakers};
 use super::socket::{Heard, Socket};
 use crate::api::stream::{Session, StreamService};
 use crate::clock::Clock;
@@ -93,7 +93,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 struct Seat {
     session: Session,
     doorbell: Arc<Doorbell>,
-    waker: Waker,
+    wakers: Wakers,
 }
 
 struct Http2<S> {
@@ -151,9 +151,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2<S> {
         let ready = Arc::clone(&self.ready);
         ready.begin(context.waker());
         for _ in 0..LOOKS_PER_TURN {
+            let now = Instant::now();
             for part in ready.take(STREAMS_PER_WRITE) {
                 match part {
-                    Part::Stream(place) => self.look_at_stream(place),
+                    Part::Stream(place) => self.look_at_stream(place, now),
                     Part::Clock => {
                         if self.look_at_clock(closing.as_mut(), look.as_mut()).is_ready() {
                             return Poll::Ready(Ok(()));
@@ -176,11 +177,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2<S> {
         Poll::Pending
     }
 
-    fn look_at_stream(&mut self, place: usize) {
+    fn look_at_stream(&mut self, place: usize, now: Instant) {
         // One that has ended meanwhile may still have been noted.
         let Some(seat) = self.seats.get_mut(place) else { return };
         let woken = seat.doorbell.take();
-        if seat.session.poll(&mut Context::from_waker(&seat.waker), woken).is_ready() {
+        if seat.session.poll(&seat.wakers, woken, now).is_ready() {
             self.seats.remove(place);
         }
     }
@@ -205,11 +206,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2<S> {
         }
         let entry = self.seats.vacant_entry();
         let doorbell = Doorbell::new(&self.ready, Part::Stream(entry.key()));
-        let waker = Waker::from(Arc::clone(&doorbell));
+        let wakers = Wakers::of(&doorbell);
         let ear = Arc::clone(&doorbell) as _;
         if let Some(session) = self.services.streams.open(request, respond, self.peer, ear) {
-            let seat = entry.insert(Box::new(Seat { session, doorbell, waker }));
-            seat.waker.wake_by_ref();
+            let seat = entry.insert(Box::new(Seat { session, doorbell, wakers }));
+            seat.wakers.rest.wake_by_ref();
         }
     }
 

@@ -1,21 +1,23 @@
 //! A stream after the Hello: what is written to it, and what its client says.
 //!
 //! Polled, never awaited: thousands of these are woken for each change, and one that makes a future for each thing it
-//! may wait for spends more on that than on the frame it writes. Woken by the bell alone it looks at nothing but its log.
+//! may wait for spends more on that than on the frame it writes. So it looks only at what has woken it: the bell, its
+//! client, or the rest.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flagd_proto::frame::Frame;
 use flagd_proto::stream::{ClientMessage, client_message::Message};
 use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tonic::Status;
 
+use super::super::connection::ready::{Wakers, Woken};
 use super::super::gate::Ticket;
 use super::inbound::Inbound;
 use super::{Farewell, Opening, go_away, hello, is_the_clients_fault};
@@ -30,8 +32,6 @@ use crate::limits;
 
 /// A stuck receiver keeps others from their full states no longer than this.
 const FULL_SEND_MAX: Duration = Duration::from_secs(15);
-/// After so many frames without a look at what the client says it is listened to.
-const FRAMES_PER_LOOK: u32 = 32;
 
 /// A full state; the sender is dropped when its last part was taken.
 type Granted = (Full, oneshot::Sender<()>);
@@ -102,13 +102,22 @@ impl Drop for Place {
     }
 }
 
-/// What a stream waits for beside the bell.
+/// Something that a stream waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Around {
-    /// It waits for all of it.
+enum Look {
+    /// It was woken by that.
+    Due,
+    /// It will be.
+    Done,
+}
+
+/// What a stream has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outlook {
+    /// There may be something to write.
+    MayHaveNews,
+    /// There is nothing; what is new wakes it.
     Quiet,
-    /// It was woken by some of it.
-    MayHaveChanged,
 }
 
 /// After the Hello.
@@ -126,9 +135,9 @@ pub(super) struct Following {
     may_have_news: bool,
     heartbeat: Pin<Box<Sleep>>,
     is_time_to_beat: bool,
-    last_frame: tokio::time::Instant,
-    frames_since_look: u32,
-    around: Around,
+    last_frame: Instant,
+    voice: Look,
+    rest: Look,
 }
 
 impl Following {
@@ -152,60 +161,64 @@ impl Following {
             may_have_news: true,
             heartbeat: Box::pin(tokio::time::sleep(limits::HEARTBEAT_INTERVAL)),
             is_time_to_beat: false,
-            last_frame: tokio::time::Instant::now(),
-            frames_since_look: 0,
-            around: Around::MayHaveChanged,
+            last_frame: Instant::now(),
+            voice: Look::Due,
+            rest: Look::Due,
         }
     }
 
-    /// To be called when anything but the bell may have woken it.
-    pub(super) fn look_around(&mut self) {
-        self.around = Around::MayHaveChanged;
-    }
-
-    /// The next frame to write, or how the stream ends.
-    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, Farewell>> {
-        loop {
-            // Who always has something to write is listened to now and then all the same.
-            if self.frames_since_look < FRAMES_PER_LOOK
-                && let Some(frame) = self.subscriber.pop()
-            {
-                self.last_frame = tokio::time::Instant::now();
-                self.frames_since_look += 1;
-                return Poll::Ready(Ok(frame));
-            }
-            self.frames_since_look = 0;
-            let has_rung = self.listener.has_rung();
-            self.may_have_news |= has_rung;
-            if has_rung && self.place.environment.is_closing() {
-                return Poll::Ready(Err(go_away("this server stops")));
-            }
-            if self.around == Around::MayHaveChanged {
-                self.poll_around(context)?;
-            }
-            if self.subscriber.has_more() || self.may_have_news && self.may_pull() && self.pull() {
-                continue;
-            }
-            if let Some(beat) = self.beat_if_due() {
-                return Poll::Ready(Ok(beat));
-            }
-            // A full state that was asked for meanwhile is to be waited for.
-            if self.around == Around::Quiet {
-                return Poll::Pending;
-            }
+    /// What it waited for has happened, as far as `woken` tells.
+    pub(super) fn woken(&mut self, woken: Woken) {
+        if woken.by_voice() {
+            self.voice = Look::Due;
+        }
+        if woken.by_the_rest() {
+            self.rest = Look::Due;
         }
     }
 
-    /// Looks at everything that wakes it beside the bell, until it waits for all of it.
-    fn poll_around(&mut self, context: &mut Context<'_>) -> Result<(), Farewell> {
-        self.around = Around::Quiet;
+    /// Hears what the client says and looks at what else may have happened, until it waits for all of it. The client is
+    /// heard also while it takes nothing.
+    pub(super) fn look(&mut self, wakers: &Wakers, now: Instant) -> Result<Outlook, Farewell> {
+        let has_rung = self.listener.has_rung();
+        self.may_have_news |= has_rung;
+        if has_rung && self.place.environment.is_closing() {
+            return Err(go_away("this server stops"));
+        }
+        if std::mem::replace(&mut self.voice, Look::Done) == Look::Due {
+            self.hear(&mut Context::from_waker(&wakers.voice), now)?;
+        }
+        if std::mem::replace(&mut self.rest, Look::Done) == Look::Due {
+            self.look_at_rest(&mut Context::from_waker(&wakers.rest), now)?;
+        }
+        let may_have_news = self.subscriber.has_more() || self.may_have_news && self.may_pull() || self.is_beat_due();
+        Ok(if may_have_news { Outlook::MayHaveNews } else { Outlook::Quiet })
+    }
+
+    /// The next frame to write, now that there is room for it. `None`: nothing was new, or it must look again.
+    pub(super) fn next_frame(&mut self, now: Instant) -> Option<Frame> {
+        if !self.subscriber.has_more() && self.may_have_news && self.may_pull() {
+            self.pull();
+        }
+        let frame = self.subscriber.pop().or_else(|| self.is_beat_due().then(|| self.beat()))?;
+        self.last_frame = now;
+        self.is_time_to_beat = false;
+        Some(frame)
+    }
+
+    fn hear(&mut self, context: &mut Context<'_>, now: Instant) -> Result<(), Farewell> {
+        while let Poll::Ready(message) = self.inbound.poll_message(context) {
+            self.take(message, now)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at everything that wakes it beside the client and the bell.
+    fn look_at_rest(&mut self, context: &mut Context<'_>, now: Instant) -> Result<(), Farewell> {
         if self.replaced.as_mut().is_some_and(|replaced| replaced.poll_unpin(context).is_ready()) {
             return Err(Farewell::Fail(Status::aborted("a newer stream of this instance took over")));
         }
-        while let Poll::Ready(message) = self.inbound.poll_message(context) {
-            self.take(message)?;
-        }
-        self.is_time_to_beat |= self.is_beat_due(context);
+        self.is_time_to_beat |= self.poll_heartbeat(context, now);
         if let Some(full) = &mut self.full
             && let Poll::Ready(granted) = full.granted.poll_unpin(context)
         {
@@ -221,22 +234,15 @@ impl Following {
         self.full.as_ref().is_none_or(|full| !full.is_its_turn.load(Ordering::SeqCst))
     }
 
-    /// Takes the next change out of the log, or finds that it is too far behind. Whether there is something to do now.
-    fn pull(&mut self) -> bool {
-        match self.place.environment.deltas(|log| self.subscriber.pull(log)) {
-            Pulled::Change => {
-                self.place.environment.metrics().deltas_sent.count();
-                true
-            }
-            Pulled::FellOut if self.full.is_none() => {
-                self.ask_full(Duration::ZERO);
-                true
-            }
-            // Of one that fell out nothing but the full state helps, and that is on its way.
-            Pulled::FellOut | Pulled::Nothing => {
-                self.may_have_news = false;
-                false
-            }
+    /// Takes the next change out of the log, or finds that it is too far behind.
+    fn pull(&mut self) {
+        let pulled = self.place.environment.deltas(|log| self.subscriber.pull(log));
+        // Of one that fell out nothing but the full state helps. What comes into the log later rings.
+        self.may_have_news = pulled == Pulled::Change;
+        match pulled {
+            Pulled::Change | Pulled::Newest => self.place.environment.metrics().deltas_sent.count(),
+            Pulled::FellOut => self.ask_full(Duration::ZERO),
+            Pulled::Nothing => {}
         }
     }
 
@@ -256,23 +262,21 @@ impl Following {
         }
     }
 
-    /// A heartbeat, when nothing was written for a while, or when the view has become stale or fresh just now.
-    fn beat_if_due(&mut self) -> Option<Frame> {
-        let is_stale = self.place.environment.is_stale();
-        let has_turned = std::mem::replace(&mut self.told_stale, is_stale) != is_stale;
-        if !(std::mem::take(&mut self.is_time_to_beat) || has_turned) {
-            return None;
-        }
-        let now = tokio::time::Instant::now();
-        self.last_frame = now;
-        Some(frames::heartbeat(self.subscriber.at(), self.place.environment.view_age_ms()))
+    /// Nothing was written for a while, or the view has become stale or fresh just now.
+    fn is_beat_due(&self) -> bool {
+        self.is_time_to_beat || self.told_stale != self.place.environment.is_stale()
+    }
+
+    fn beat(&mut self) -> Frame {
+        let environment = &self.place.environment;
+        self.told_stale = environment.is_stale();
+        frames::heartbeat(self.subscriber.at(), environment.view_age_ms())
     }
 
     /// Whether nothing was written for so long that a heartbeat is due; waits until it may be so again.
-    fn is_beat_due(&mut self, context: &mut Context<'_>) -> bool {
+    fn poll_heartbeat(&mut self, context: &mut Context<'_>, now: Instant) -> bool {
         let mut is_due = false;
         while self.heartbeat.as_mut().poll(context).is_ready() {
-            let now = tokio::time::Instant::now();
             let due = self.last_frame + limits::HEARTBEAT_INTERVAL;
             is_due |= due <= now;
             self.heartbeat.as_mut().reset(if due <= now { now + limits::HEARTBEAT_INTERVAL } else { due });
@@ -280,7 +284,7 @@ impl Following {
         is_due
     }
 
-    fn take(&mut self, message: Result<Option<ClientMessage>, Status>) -> Result<(), Farewell> {
+    fn take(&mut self, message: Result<Option<ClientMessage>, Status>, now: Instant) -> Result<(), Farewell> {
         let environment = &self.place.environment;
         let message = match message {
             Ok(Some(message)) => message.message,
@@ -294,7 +298,7 @@ impl Following {
         match message {
             Some(Message::Ack(ack)) => {
                 let report = report_of(ack.state.as_ref())?;
-                if let Some(took) = self.subscriber.acknowledged(report.position, Instant::now()) {
+                if let Some(took) = self.subscriber.acknowledged(report.position, now.into_std()) {
                     environment.metrics().acknowledged.observe(took);
                 }
                 environment.metrics().acks.count();
@@ -331,7 +335,7 @@ impl Following {
         let (give, granted) = oneshot::channel();
         let is_its_turn = Arc::new(AtomicBool::new(false));
         self.full = Some(Asked { granted, is_its_turn: Arc::clone(&is_its_turn) });
-        self.around = Around::MayHaveChanged;
+        self.rest = Look::Due;
         let wanted = Wanted { encoding: self.encoding, delay, is_its_turn };
         tokio::spawn(grant_full(Arc::clone(&self.place.environment), wanted, give));
     }
