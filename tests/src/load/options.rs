@@ -19,12 +19,13 @@ Options:
   --streams N        clients [default: 1000; with --restart 500, with --storm 60 times --admit, with --slow, --flood and
                      --memory 100]
   --connections N    connections that they share [default: one each]
-  --changes N        changes of each sort [default: 20]
+  --changes N        changes of each sort [default: 20; with --storm 200, before it]
   --bytes N          a change on the wire of a stream [default: 500; with --slow 100000]
   --pause-ms N       between changes [default: 100]
   --hellos N         streams opened in a second; a server takes 1000 [default: 900]
   --floor N          also push the same bytes to N bare TCP sockets, in turn with the changes
   --admit N          streams that its own server admits in a second, and at once [default: its own; with --storm 100]
+  --memory-mib N     memory that its own server may take (data, stacks and heap): one that wants more ends
   --shared           with --memory: clients share connections
   --store memory|redb    what its own server keeps changes in [default: memory; with --restart redb]
   --flagd PATH       its own server's program [default: built from this workspace]
@@ -102,6 +103,8 @@ pub struct Options {
     pub sharing: Sharing,
     /// Streams that its own server admits in a second, and at once.
     pub admit: Option<u32>,
+    /// Memory that its own server may take, in MiB; a server that wants more ends.
+    pub memory_mib: Option<u32>,
     /// Of its own server.
     pub store: StoreKind,
     /// Its own server's program.
@@ -121,7 +124,7 @@ impl Options {
     /// What is wrong with it, in words.
     pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Options, String> {
         let mut args = args.into_iter();
-        let (mut streams, mut connections, mut store, mut bytes) = (None, None, None, None);
+        let (mut streams, mut connections, mut store, mut bytes, mut changes) = (None, None, None, None, None);
         let mut options = Options::default();
         while let Some(name) = args.next() {
             match name.as_str() {
@@ -137,7 +140,7 @@ impl Options {
                     match name.as_str() {
                         "--streams" => streams = Some(number(&name, &value)?),
                         "--connections" => connections = Some(number(&name, &value)?),
-                        "--changes" => options.changes = number(&name, &value)?,
+                        "--changes" => changes = Some(number(&name, &value)?),
                         "--bytes" => bytes = Some(number(&name, &value)?),
                         "--pause-ms" => options.pause = Duration::from_millis(number(&name, &value)?),
                         "--hellos" => options.hellos_per_second = number(&name, &value)?,
@@ -147,6 +150,7 @@ impl Options {
                             options.slow = number(&name, &value)?;
                         }
                         "--admit" => options.admit = Some(number(&name, &value)?),
+                        "--memory-mib" => options.memory_mib = Some(number(&name, &value)?),
                         "--as-floor" => options.task = Task::Floor(number(&name, &value)?),
                         "--store" => store = Some(store_kind(&value)?),
                         "--flagd" => options.flagd = Some(value.into()),
@@ -169,6 +173,7 @@ impl Options {
             Task::Slow | Task::Flood | Task::Memory => 100,
             _ => options.streams,
         });
+        options.changes = changes.unwrap_or(if options.task == Task::Storm { 200 } else { options.changes });
         let is_slow = options.task == Task::Slow;
         options.bytes = bytes.unwrap_or(if is_slow { 100_000 } else { options.bytes });
         options.connections = connections.unwrap_or(options.streams);
@@ -186,8 +191,11 @@ impl Options {
         if self.admit.is_some() && self.server.is_some() {
             return Err("--admit and --storm are about the tool's own server, not --server".to_owned());
         }
-        if self.admit == Some(0) {
-            return Err("--admit must be above 0".to_owned());
+        if self.memory_mib.is_some() && self.server.is_some() {
+            return Err("--memory-mib is about the tool's own server, not --server".to_owned());
+        }
+        if self.admit == Some(0) || self.memory_mib == Some(0) {
+            return Err("--admit and --memory-mib must be above 0".to_owned());
         }
         if self.task == Task::Restart && self.store == StoreKind::Memory {
             return Err("--restart needs a store that is still there afterwards: redb".to_owned());
@@ -210,6 +218,7 @@ impl Default for Options {
             slow: 0,
             sharing: Sharing::None,
             admit: None,
+            memory_mib: None,
             store: StoreKind::Memory,
             flagd: None,
             server: None,
@@ -266,6 +275,8 @@ mod tests {
             ("--restart --store memory", "redb"),
             ("--storm --server http://127.0.0.1:1", "own server"),
             ("--storm --admit 0", "above 0"),
+            ("--storm --memory-mib 0", "above 0"),
+            ("--server http://127.0.0.1:1 --memory-mib 64", "own server"),
         ] {
             let why = parse(line).expect_err(line);
             assert!(why.contains(part), "{line}: {why}");

@@ -27,23 +27,25 @@ pub(crate) struct Memory {
 }
 
 impl Pinned {
-    /// Starts a program on the first processor; its log goes to a file.
+    /// Starts a program on the first processor, with so much memory if that is limited; its log goes to a file.
     ///
     /// # Errors
     /// What the system says.
     pub fn spawn<S: AsRef<OsStr>>(
         program: &Path,
         args: impl IntoIterator<Item = S>,
+        memory_mib: Option<u32>,
         out: Stdio,
         log: &Path,
     ) -> std::io::Result<Pinned> {
-        let mut command = if can_pin() {
-            let mut command = Command::new("taskset");
-            command.args(["-c", "0"]).arg(program);
-            command
-        } else {
-            Command::new(program)
-        };
+        let mut command = Command::new("sh");
+        // Data is all memory that a program can write and shares with nobody: what it allocates, and stacks.
+        let limit = memory_mib.map(|mib| format!("ulimit -d {} && ", mib.saturating_mul(1024)));
+        command.arg("-c").arg(format!("{}exec \"$@\"", limit.unwrap_or_default())).arg("sh");
+        if can_pin() {
+            command.args(["taskset", "-c", "0"]);
+        }
+        command.arg(program);
         let log = std::fs::File::options().create(true).append(true).open(log)?;
         for setting in ["FLAGD_STORE", "FLAGD_LISTEN", "FLAGD_CONFIG", "FLAGD_EPHEMERAL"] {
             command.env_remove(setting);

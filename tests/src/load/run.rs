@@ -214,7 +214,7 @@ fn spawn(options: &Options, folder: &Path, port: u16) -> Result<Pinned, String> 
     if let Some(admit) = &admit {
         args.extend(["--streams-per-second", admit, "--streams-at-once", admit]);
     }
-    Pinned::spawn(&program, args, Stdio::null(), &folder.join("server.log"))
+    Pinned::spawn(&program, args, options.memory_mib, Stdio::null(), &folder.join("server.log"))
         .map_err(|error| format!("{} does not start: {error}", program.display()))
 }
 
@@ -429,7 +429,7 @@ async fn start_floor(sockets: usize, bytes: usize) -> Result<(Pinned, FloorCrowd
     let args = ["--as-floor".to_owned(), bytes.to_string()];
     let failed = |error: std::io::Error| format!("the floor does not start: {error}");
     let mut floor =
-        Pinned::spawn(&program, args, Stdio::piped(), Path::new("/dev/stderr")).map_err(failed)?;
+        Pinned::spawn(&program, args, None, Stdio::piped(), Path::new("/dev/stderr")).map_err(failed)?;
     let output = floor.output().ok_or("the floor has no output")?;
     let mut line = String::new();
     BufReader::new(output).read_line(&mut line).await.map_err(failed)?;

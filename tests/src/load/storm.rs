@@ -32,6 +32,12 @@ pub async fn storm(options: &Options, say: &dyn Fn(&str)) -> Result<String, Stri
     };
     let established = Fleet::connect(&plan).await?;
     server.rest().await;
+    say(&format!("{} changes before the storm", options.changes));
+    let mut before = Vec::new();
+    for _ in 0..options.changes {
+        before.push(one_change(&mut changer, &established).await?);
+        tokio::time::sleep(options.pause).await;
+    }
     let before_bytes = server.memory_bytes();
     say(&format!("{} streams come at {} a second", options.streams, TIMES * admit));
     let plan = Plan {
@@ -68,16 +74,19 @@ pub async fn storm(options: &Options, say: &dyn Fn(&str)) -> Result<String, Stri
     let _ = writeln!(
         text,
         "all in after {:.1} s (at the admitted rate: {:.1} s); sent away {put_off} times, {:.2} for each\n\
-         server memory: {} KiB before, at most {} KiB\n{}",
+         server memory: {} KiB before, at most {} KiB{}\n{}",
         took.as_secs_f64(),
         f64::from(streams) / f64::from(admit),
         f64::from(u32::try_from(put_off).unwrap_or(u32::MAX)) / f64::from(streams),
         before_bytes / 1024,
         memory.peak_bytes / 1024,
+        options.memory_mib.map(|mib| format!(", and it lives with {mib} MiB")).unwrap_or_default(),
         Row::HEADING,
     );
-    let what = format!("changes meanwhile: last of {}", ESTABLISHED.0);
-    let _ = writeln!(text, "{}", Row { what, times: times.into_iter().collect::<Spread>(), unit: Unit::Ms });
+    for (when, times) in [("before", before), ("meanwhile", times)] {
+        let what = format!("{} changes {when}: last of {}", times.len(), ESTABLISHED.0);
+        let _ = writeln!(text, "{}", Row { what, times: times.into_iter().collect::<Spread>(), unit: Unit::Ms });
+    }
     Ok(text)
 }
 
