@@ -29,7 +29,8 @@ const BYE_REMEMBERED: Duration = Duration::from_mins(1);
 /// The clients of one environment.
 #[derive(Debug, Default)]
 pub(crate) struct Roster {
-    members: DashMap<u128, Member>,
+    /// Boxed, so that the table keeps little room for those who may yet come, and who is looked for is found in it.
+    members: DashMap<u128, Box<Member>>,
     connections: AtomicU64,
     /// Counts what is said about clients, so that another server can be told what it has not heard.
     stamps: AtomicU64,
@@ -194,13 +195,13 @@ impl Roster {
         };
         match self.members.entry(instance) {
             Entry::Vacant(entry) => {
-                entry.insert(member);
+                entry.insert(Box::new(member));
                 true
             }
             Entry::Occupied(mut entry) if entry.get().known.connect_counter < counter => {
                 // It has been at another server since, which is gone. A connection that looks alive here is not: its
                 // stream ends.
-                entry.insert(member);
+                entry.insert(Box::new(member));
                 true
             }
             Entry::Occupied(_) => false,
@@ -219,8 +220,9 @@ impl Roster {
         let there: HashSet<u128> = stored.iter().map(|known| known.instance).collect();
         let mut changed = false;
         for instance in absent.iter().filter(|instance| !there.contains(instance)) {
-            let still = |_: &u128, member: &Member| !member.is_connected() && !member.unsaved;
-            changed |= self.members.remove_if(instance, still).is_some();
+            let left =
+                self.members.remove_if(instance, |_, member| !member.is_connected() && !member.unsaved);
+            changed |= left.is_some();
         }
         // Older records are leftovers: whoever is connected is written down again and again.
         let recent_ms = limits::LOST_AFTER_MS + limits::ROSTER_REFRESH_MS;
@@ -259,12 +261,12 @@ impl Roster {
                 if before.is_connected() && before.known.connect_counter > member.known.connect_counter {
                     return Admission::Stale;
                 }
-                entry.insert(member);
+                entry.insert(Box::new(member));
                 false
             }
             Entry::Vacant(_) if crowded => return Admission::Crowded,
             Entry::Vacant(entry) => {
-                entry.insert(member);
+                entry.insert(Box::new(member));
                 true
             }
         };

@@ -74,7 +74,7 @@ impl Roster {
         match self.members.entry(instance) {
             Entry::Vacant(_) if crowded => Err(Crowded),
             Entry::Vacant(entry) => {
-                entry.insert(told);
+                entry.insert(Box::new(told));
                 self.unsaved.store(true, atomic::Ordering::Release);
                 Ok(Heard::FirstSeen)
             }
@@ -90,7 +90,7 @@ impl Roster {
                     && before.known.via == told.known.via;
                 let was_absent = !before.is_connected();
                 let (lost_since_ms, unsaved) = (before.lost_since_ms, before.unsaved);
-                let member = entry.insert(told);
+                let member = entry.insert(Box::new(told));
                 drop(member);
                 let member = entry.get_mut();
                 member.unsaved = unsaved || !is_same;
@@ -116,8 +116,11 @@ impl Roster {
 
     /// A client has said Bye to the relay that knew it.
     fn gone_behind(&self, link: Link, instance: u128) {
-        let is_ours = |_: &u128, member: &Member| matches!(member.presence, Presence::Behind { link: own, .. } if own == link.0);
-        if let Some((_, member)) = self.members.remove_if(&instance, is_ours) {
+        let left = self.members.remove_if(
+            &instance,
+            |_, member| matches!(member.presence, Presence::Behind { link: own, .. } if own == link.0),
+        );
+        if let Some((_, member)) = left {
             self.note_bye(&member);
         }
     }
