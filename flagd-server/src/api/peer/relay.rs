@@ -6,6 +6,7 @@
 //! relay is away until it is back.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use flagd_proto::convert;
 use flagd_proto::peer::relay_message::Message;
@@ -42,6 +43,38 @@ pub(super) fn hear(service: PeerService, inbound: Streaming<RelayMessage>, addre
     Box::pin(ReceiverStream::new(received).map(|answer| answer))
 }
 
+/// Clients that a relay told and that are yet to be remembered. What it tells meanwhile is taken into the roster, and
+/// answered together: a thousand arrivals in small parts would otherwise wait for as many saves, and with them
+/// everything that the relay tells afterwards.
+struct Saving {
+    /// So many messages are answered when it has ended.
+    heard: u64,
+    remembered: Pin<Box<dyn Future<Output = ()> + Send>>,
+    since: Since,
+}
+
+/// Who was told since a save began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Since {
+    NobodyNew,
+    SomebodyNew,
+}
+
+impl Saving {
+    fn begin(environment: &Arc<Environment>, heard: u64) -> Saving {
+        let (environment, memory) = (Arc::clone(environment), environment.remember_soon());
+        let remembered = Box::pin(async move { environment.remembered(memory).await });
+        Saving { heard, remembered, since: Since::NobodyNew }
+    }
+}
+
+/// How many messages may be answered now; never, without a save.
+async fn saved(saving: &mut Option<Saving>) -> u64 {
+    let Some(saving) = saving else { return std::future::pending().await };
+    saving.remembered.as_mut().await;
+    saving.heard
+}
+
 struct Session {
     server: String,
     inbound: Streaming<RelayMessage>,
@@ -63,11 +96,18 @@ impl Session {
         let mut heard = 0;
         self.answer(&environment, heard).await?;
         let mut linked = Some(linked);
+        let mut saving: Option<Saving> = None;
         while let Some(link) = linked.as_ref() {
             let hub = &service.hub;
             let message = tokio::select! {
                 biased;
                 _ = &mut replaced => return Err(stale()),
+                saved = saved(&mut saving) => {
+                    let since = saving.take().map(|saving| saving.since);
+                    saving = (since == Some(Since::SomebodyNew)).then(|| Saving::begin(&environment, heard));
+                    self.answer(&environment, if saving.is_some() { saved } else { heard }).await?;
+                    continue;
+                }
                 message = self.next(hub) => message?,
             };
             heard += 1;
@@ -75,7 +115,10 @@ impl Session {
                 None => return Ok(()),
                 Some(Message::Part(part)) => {
                     if take(&environment, link, part, &name)? == Heard::FirstSeen {
-                        environment.remembered(environment.remember_soon()).await;
+                        match &mut saving {
+                            None => saving = Some(Saving::begin(&environment, heard)),
+                            Some(saving) => saving.since = Since::SomebodyNew,
+                        }
                     }
                 }
                 Some(Message::Bye(_)) => {
@@ -83,10 +126,15 @@ impl Session {
                     if let Some(link) = linked.take() {
                         link.farewell();
                     }
+                    if saving.take().is_some() {
+                        environment.remembered(environment.remember_soon()).await;
+                    }
                 }
                 Some(Message::Hello(_)) => return Err(Status::invalid_argument("hello is said once")),
             }
-            self.answer(&environment, heard).await?;
+            if saving.is_none() {
+                self.answer(&environment, heard).await?;
+            }
         }
         Ok(())
     }
