@@ -83,14 +83,14 @@ async fn lost_client(world: &World, name: &str) -> flagd_tests::RawClient {
     raw
 }
 
-/// It waits half a minute for its next full state by then; a kill does not wait with it.
+/// It waits long for its next full state by then; a kill does not wait with it.
 #[tokio::test]
 async fn a_kill_reaches_a_client_that_keeps_asking_for_the_full_state() {
     let world = World::with_flag("new-cart").await;
     let mut raw = flagd_tests::RawClient::connect(&world.url(), "asks-again").await;
     raw.follow_to_head().await;
-    // Who asks that often gets one at once, and after that none for 30 s.
-    for _ in 0..10 {
+    // Who asks that often gets one at once, and after that none for 16 s.
+    for _ in 0..6 {
         raw.need_full("digest").await;
     }
     let full = raw.next().await;
@@ -122,7 +122,7 @@ async fn a_kill_reaches_a_client_that_keeps_asking_for_the_full_state() {
     world.flagctl(["kill", "new-cart"]).await.succeeds().says("applied by 1 of 1").done();
     let kill = heard.try_recv().expect("it was told before the command returned");
     let full = following.await.expect("nothing but the kill came before it");
-    assert!(kill < Duration::from_secs(15) && full > Duration::from_secs(25), "{kill:?}, {full:?}");
+    assert!(kill < Duration::from_secs(10) && full > Duration::from_secs(15), "{kill:?}, {full:?}");
 }
 
 #[tokio::test]
