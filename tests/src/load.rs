@@ -16,6 +16,7 @@ mod options;
 pub(crate) mod process;
 mod restart;
 mod run;
+mod server;
 mod slow;
 mod storm;
 mod wire;

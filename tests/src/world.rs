@@ -26,6 +26,8 @@ pub struct World {
     elsewhere: Option<String>,
     /// Further options of the server.
     options: Vec<String>,
+    /// Memory that the server may take; one that wants more ends.
+    memory_mib: Option<u32>,
 }
 
 impl World {
@@ -51,11 +53,20 @@ impl World {
         world
     }
 
+    /// The same, with a server that ends when it wants more memory than this.
+    pub async fn start_within(memory_mib: u32, options: &[&str]) -> World {
+        let options = options.iter().map(ToString::to_string).collect();
+        let mut world = World { options, memory_mib: Some(memory_mib), ..World::stopped() };
+        world.start_server().await;
+        world
+    }
+
     /// A world whose server was never started.
     #[must_use]
     pub fn stopped() -> World {
         let folder = tempfile::Builder::new().prefix("flagd-story-").tempdir().expect("a temporary folder");
-        World { folder, port: free_port(), server: None, elsewhere: None, options: Vec::new() }
+        let (server, elsewhere, memory_mib) = (None, None, None);
+        World { folder, port: free_port(), server, elsewhere, options: Vec::new(), memory_mib }
     }
 
     /// A world with one flag: boolean, on for everybody.
@@ -99,7 +110,7 @@ impl World {
             .append(true)
             .open(self.folder().join("server.log"))
             .expect("a log");
-        let server = Command::new(binaries().join("flagd"))
+        let server = process::within(self.memory_mib, &binaries().join("flagd"))
             .args(["--listen", &format!("127.0.0.1:{}", self.port), "--store"])
             .arg(self.elsewhere.as_ref().map_or_else(|| self.store().into_os_string(), Into::into))
             .args(&self.options)

@@ -9,6 +9,8 @@ use flagd_tests::{World, eventually, user};
 
 /// Streams that a server admits in a second, and at once.
 const ADMITTED: usize = 15;
+/// Memory of a server that must stand a storm, debug build, stacks of threads included.
+const MEMORY_MIB: u32 = 256;
 /// Longest time that anything may take before a story fails; not a measure of speed.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -25,7 +27,8 @@ async fn fleet(world: &World, streams: usize, connections: usize, hellos_per_sec
 #[tokio::test]
 async fn of_six_times_as_many_as_are_admitted_all_get_in_and_who_was_there_notices_nothing() {
     let admitted = ADMITTED.to_string();
-    let world = World::start_with(&["--streams-per-second", &admitted, "--streams-at-once", &admitted]).await;
+    let options = ["--streams-per-second", &admitted, "--streams-at-once", &admitted];
+    let world = World::start_within(MEMORY_MIB, &options).await;
     let mut admin = world.admin().await;
     publish(&mut admin, "default", "a", "first").await.expect("recorded");
     let established = fleet(&world, 10, 2, 900).await;

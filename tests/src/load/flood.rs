@@ -13,7 +13,8 @@ use tokio::task::JoinSet;
 
 use super::figures::{Row, Spread, Unit};
 use super::options::Options;
-use super::run::{Changer, Server, address_of, change, publish, put};
+use super::run::{Changer, change, publish, put};
+use super::server::{Server, address_of};
 use super::{Fleet, Plan};
 use crate::raw::RawClient;
 use crate::world::connect;

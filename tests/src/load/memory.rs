@@ -5,7 +5,8 @@ use flagd_client::{Client, Connections};
 use super::options::{Options, Sharing};
 use super::process;
 use super::restart::{all, is_connected};
-use super::run::{Changer, Server};
+use super::run::Changer;
+use super::server::Server;
 
 /// What this process has.
 #[derive(Clone, Copy)]

@@ -26,6 +26,7 @@ Options:
   --floor N          also push the same bytes to N bare TCP sockets, in turn with the changes
   --admit N          streams that its own server admits in a second, and at once [default: its own; with --storm 100]
   --memory-mib N     memory that its own server may take (data, stacks and heap): one that wants more ends
+  --relays N         relays in a row between its own server and the clients [default: 0]
   --shared           with --memory: clients share connections
   --store memory|redb    what its own server keeps changes in [default: memory; with --restart redb]
   --flagd PATH       its own server's program [default: built from this workspace]
@@ -105,6 +106,8 @@ pub struct Options {
     pub admit: Option<u32>,
     /// Memory that its own server may take, in MiB; a server that wants more ends.
     pub memory_mib: Option<u32>,
+    /// Relays between its own server and the clients.
+    pub relays: usize,
     /// Of its own server.
     pub store: StoreKind,
     /// Its own server's program.
@@ -124,7 +127,8 @@ impl Options {
     /// What is wrong with it, in words.
     pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Options, String> {
         let mut args = args.into_iter();
-        let (mut streams, mut connections, mut store, mut bytes, mut changes) = (None, None, None, None, None);
+        let (mut streams, mut connections, mut store, mut bytes, mut changes) =
+            (None, None, None, None, None);
         let mut options = Options::default();
         while let Some(name) = args.next() {
             match name.as_str() {
@@ -151,6 +155,7 @@ impl Options {
                         }
                         "--admit" => options.admit = Some(number(&name, &value)?),
                         "--memory-mib" => options.memory_mib = Some(number(&name, &value)?),
+                        "--relays" => options.relays = number(&name, &value)?,
                         "--as-floor" => options.task = Task::Floor(number(&name, &value)?),
                         "--store" => store = Some(store_kind(&value)?),
                         "--flagd" => options.flagd = Some(value.into()),
@@ -194,6 +199,9 @@ impl Options {
         if self.memory_mib.is_some() && self.server.is_some() {
             return Err("--memory-mib is about the tool's own server, not --server".to_owned());
         }
+        if self.relays > 0 && (self.server.is_some() || self.task != Task::Changes) {
+            return Err("--relays is about changes and the tool's own server".to_owned());
+        }
         if self.admit == Some(0) || self.memory_mib == Some(0) {
             return Err("--admit and --memory-mib must be above 0".to_owned());
         }
@@ -219,6 +227,7 @@ impl Default for Options {
             sharing: Sharing::None,
             admit: None,
             memory_mib: None,
+            relays: 0,
             store: StoreKind::Memory,
             flagd: None,
             server: None,
@@ -275,6 +284,8 @@ mod tests {
             ("--restart --store memory", "redb"),
             ("--storm --server http://127.0.0.1:1", "own server"),
             ("--storm --admit 0", "above 0"),
+            ("--storm --relays 1", "about changes"),
+            ("--server http://127.0.0.1:1 --relays 1", "own server"),
             ("--storm --memory-mib 0", "above 0"),
             ("--server http://127.0.0.1:1 --memory-mib 64", "own server"),
         ] {

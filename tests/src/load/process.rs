@@ -38,14 +38,13 @@ impl Pinned {
         out: Stdio,
         log: &Path,
     ) -> std::io::Result<Pinned> {
-        let mut command = Command::new("sh");
-        // Data is all memory that a program can write and shares with nobody: what it allocates, and stacks.
-        let limit = memory_mib.map(|mib| format!("ulimit -d {} && ", mib.saturating_mul(1024)));
-        command.arg("-c").arg(format!("{}exec \"$@\"", limit.unwrap_or_default())).arg("sh");
-        if can_pin() {
-            command.args(["taskset", "-c", "0"]);
-        }
-        command.arg(program);
+        let mut command = if can_pin() {
+            let mut command = within(memory_mib, Path::new("taskset"));
+            command.args(["-c", "0"]).arg(program);
+            command
+        } else {
+            within(memory_mib, program)
+        };
         let log = std::fs::File::options().create(true).append(true).open(log)?;
         for setting in ["FLAGD_STORE", "FLAGD_LISTEN", "FLAGD_CONFIG", "FLAGD_EPHEMERAL"] {
             command.env_remove(setting);
@@ -72,6 +71,16 @@ impl Pinned {
     pub(super) async fn kill(mut self) -> std::io::Result<()> {
         self.child.kill().await
     }
+}
+
+/// A command that runs a program, with so much memory if that is limited.
+pub(crate) fn within(memory_mib: Option<u32>, program: &Path) -> Command {
+    let Some(mib) = memory_mib else { return Command::new(program) };
+    let mut command = Command::new("sh");
+    // Data is all memory that a program can write and shares with nobody: what it allocates, and stacks.
+    let line = format!("ulimit -d {} && exec \"$@\"", mib.saturating_mul(1024));
+    command.args(["-c", &line, "sh"]).arg(program);
+    command
 }
 
 /// Whether there is a processor for each side, and a program that puts them there; as it was when first asked.

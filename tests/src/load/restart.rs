@@ -7,7 +7,8 @@ use flagd_client::{Client, Connection};
 
 use super::options::Options;
 use super::process;
-use super::run::{Changer, Server};
+use super::run::Changer;
+use super::server::Server;
 
 /// How often it is looked who is back.
 const LOOK: Duration = Duration::from_millis(5);

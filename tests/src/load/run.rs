@@ -1,7 +1,6 @@
 //! Changes, one at a time, and the tables of what they cost.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -9,20 +8,17 @@ use std::time::{Duration, Instant};
 use flagd_proto::admin::admin_client::AdminClient;
 use flagd_proto::admin::change_request::Operation;
 use flagd_proto::admin::{ChangeRequest, EntryName, Put, PutMode, WaitProgress, WaitRequest, WaitVerdict};
-use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tonic::transport::Channel;
 
 use super::figures::{self, Push, Row, Spread, Unit};
 use super::floor::{FloorCrowd, Manner};
-use super::options::{Options, StoreKind};
+use super::options::Options;
 use super::process::{self, Pinned};
+use super::server::{Server, Used, address_of};
 use super::{Acks, Fleet, Plan};
-use crate::command::binaries;
-use crate::world::{connect, free_port, http};
+use crate::world::connect;
 
-/// How long a server may take until it answers.
-const START_MAX: Duration = Duration::from_mins(1);
 /// How long all clients may take to acknowledge a change, in milliseconds.
 const WAIT_MAX_MS: u64 = 120_000;
 /// Changes before anything is measured.
@@ -123,109 +119,6 @@ impl Changer {
     }
 }
 
-/// The server that is measured.
-#[derive(Debug)]
-pub(super) struct Server {
-    pub(super) url: String,
-    pub(super) port: u16,
-    /// None when it is somebody else's, and elsewhere.
-    pub(super) pid: Option<u32>,
-    own: Option<(Pinned, TempDir)>,
-}
-
-impl Server {
-    /// Starts a server of the tool's own, or takes the one that it was given.
-    pub(super) async fn start(options: &Options) -> Result<Server, String> {
-        if let Some(url) = &options.server {
-            let port = address_of(url).await?.port();
-            return Ok(Server { url: url.clone(), port, pid: options.pid, own: None });
-        }
-        let folder = tempfile::Builder::new().prefix("flagd-load-").tempdir();
-        let folder = folder.map_err(|error| format!("no temporary folder: {error}"))?;
-        let port = free_port();
-        let child = spawn(options, folder.path(), port)?;
-        let server = Server {
-            url: format!("http://127.0.0.1:{port}"),
-            port,
-            pid: Some(child.pid()),
-            own: Some((child, folder)),
-        };
-        server.answers().await?;
-        Ok(server)
-    }
-
-    /// `kill -9`, and the same again on the same store and port. Answers with when it was dead.
-    pub(super) async fn kill_and_restart(&mut self, options: &Options) -> Result<Instant, String> {
-        let (child, folder) = self.own.take().ok_or("only a server of its own can be killed")?;
-        child.kill().await.map_err(|error| format!("the server cannot be killed: {error}"))?;
-        let dead = Instant::now();
-        let child = spawn(options, folder.path(), self.port)?;
-        self.pid = Some(child.pid());
-        self.own = Some((child, folder));
-        Ok(dead)
-    }
-
-    async fn answers(&self) -> Result<(), String> {
-        let began = Instant::now();
-        while connect(&self.url).await.is_none() {
-            if began.elapsed() > START_MAX {
-                let log = self.own.as_ref().map(|(_, folder)| folder.path().join("server.log"));
-                let log = log.and_then(|log| std::fs::read_to_string(log).ok()).unwrap_or_default();
-                return Err(format!("the server does not answer:\n{log}"));
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
-    }
-
-    /// A sample of `/metrics`; 0 when it is not there.
-    pub(super) async fn metric(&self, sample: &str) -> u64 {
-        let page = http(self.port, "/metrics").await;
-        let value = page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
-        value.and_then(|value| value.parse().ok()).unwrap_or_default()
-    }
-
-    fn cpu(&self) -> Duration {
-        self.pid.map(process::cpu).unwrap_or_default()
-    }
-
-    pub(super) fn memory_bytes(&self) -> u64 {
-        self.pid.map(process::memory).unwrap_or_default().now_bytes
-    }
-
-    /// Waits until it has nothing to do; a moment when that cannot be seen.
-    pub(super) async fn rest(&self) {
-        match self.pid {
-            Some(pid) => process::rest(pid).await,
-            None => tokio::time::sleep(Duration::from_millis(500)).await,
-        }
-    }
-}
-
-fn spawn(options: &Options, folder: &Path, port: u16) -> Result<Pinned, String> {
-    let program = options.flagd.clone().unwrap_or_else(|| binaries().join("flagd"));
-    let store = match options.store {
-        StoreKind::Memory => "memory".to_owned(),
-        StoreKind::Redb => format!("redb:{}", folder.join("flagd.redb").display()),
-    };
-    let listen = format!("127.0.0.1:{port}");
-    let admit = options.admit.map(|admit| admit.to_string());
-    let mut args = vec!["--listen", &listen, "--store", &store, "--quiet"];
-    if let Some(admit) = &admit {
-        args.extend(["--streams-per-second", admit, "--streams-at-once", admit]);
-    }
-    Pinned::spawn(&program, args, options.memory_mib, Stdio::null(), &folder.join("server.log"))
-        .map_err(|error| format!("{} does not start: {error}", program.display()))
-}
-
-pub(super) async fn address_of(url: &str) -> Result<SocketAddr, String> {
-    let host = url.strip_prefix("http://").ok_or_else(|| format!("`{url}` is no http:// address"))?;
-    let mut found = tokio::net::lookup_host(host.trim_end_matches('/'))
-        .await
-        .map_err(|error| format!("`{url}` is not found: {error}"))?;
-    found.next().ok_or_else(|| format!("`{url}` has no address"))
-}
-
 /// What the changes of one run were like.
 #[derive(Debug, Default)]
 struct Runs {
@@ -254,6 +147,9 @@ struct Opening {
     /// The server's memory before and after.
     before_bytes: u64,
     idle_bytes: u64,
+    /// What the server above has used before and after.
+    above_before: Option<Used>,
+    above: Option<Used>,
 }
 
 /// Opens the streams, makes the changes, and answers with the tables.
@@ -265,11 +161,11 @@ pub async fn measure(options: &Options, say: &dyn Fn(&str)) -> Result<String, St
     let mut changer = Changer::start(&server.url, &options.environment).await?;
     let (_, _, first_revision) = changer.next().await?;
     server.rest().await;
-    let before_bytes = server.memory_bytes();
+    let (before_bytes, above_before) = (server.memory_bytes(), server.above());
     say(&format!("opening {} streams over {} connections", options.streams, options.connections));
     let began = Instant::now();
     let fleet = Fleet::connect(&Plan {
-        address: address_of(&server.url).await?,
+        address: address_of(&server.edge_url).await?,
         environment: options.environment.clone(),
         streams: options.streams,
         connections: options.connections,
@@ -278,7 +174,15 @@ pub async fn measure(options: &Options, say: &dyn Fn(&str)) -> Result<String, St
     .await?;
     let took = began.elapsed();
     server.rest().await;
-    let opening = Opening { first_revision, took, before_bytes, idle_bytes: server.memory_bytes() };
+    let above = server.above();
+    let opening = Opening {
+        first_revision,
+        took,
+        before_bytes,
+        idle_bytes: server.memory_bytes(),
+        above_before,
+        above,
+    };
     let measured = make_changes(&server, &mut changer, &fleet, options, opening, say).await;
     // Also after a failure: nobody else should have to wait for clients that were never real.
     let left = fleet.leave().await;
@@ -326,6 +230,7 @@ async fn make_changes(
         let (idle, after) = (per_stream(opening.idle_bytes), per_stream(after_bytes));
         let _ = writeln!(text, "server memory per stream: idle {idle}, after all changes {after}");
     }
+    tell_above(&mut text, &opening, server.above(), options);
     tell(&mut text, &runs, options);
     // Nobody was sent a change that did not follow; and everybody has and acknowledges the last one.
     let (_, _, last) = changer.next().await?;
@@ -340,6 +245,25 @@ async fn make_changes(
         said.expected,
     );
     Ok(text)
+}
+
+/// What the server has used that has relays before it.
+fn tell_above(text: &mut String, opening: &Opening, after: Option<Used>, options: &Options) {
+    let (Some(before), Some(idle), Some(after)) = (opening.above_before, opening.above, after) else {
+        return;
+    };
+    let per_client = |now: Used| kib(now.memory_bytes.saturating_sub(before.memory_bytes), options.streams);
+    let updates = (WARM_UPS + 3 * options.changes).saturating_mul(options.streams);
+    let cpu_us = after.cpu.saturating_sub(idle.cpu).as_secs_f64() * 1e6;
+    let _ = writeln!(
+        text,
+        "behind {} relays; the server above them: memory per client idle {}, after all changes {}; CPU per change and \
+         client {:.2} us",
+        options.relays,
+        per_client(idle),
+        per_client(after),
+        cpu_us / f64::from(u32::try_from(updates).unwrap_or(u32::MAX)),
+    );
 }
 
 fn kib(bytes: u64, streams: usize) -> String {

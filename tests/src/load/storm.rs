@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use super::figures::{Row, Spread, Unit};
 use super::options::Options;
 use super::process;
-use super::run::{Changer, Server, address_of};
+use super::run::Changer;
+use super::server::{Server, address_of};
 use super::{Fleet, Plan};
 
 /// How many times more come than are admitted.
@@ -85,7 +86,8 @@ pub async fn storm(options: &Options, say: &dyn Fn(&str)) -> Result<String, Stri
     );
     for (when, times) in [("before", before), ("meanwhile", times)] {
         let what = format!("{} changes {when}: last of {}", times.len(), ESTABLISHED.0);
-        let _ = writeln!(text, "{}", Row { what, times: times.into_iter().collect::<Spread>(), unit: Unit::Ms });
+        let _ =
+            writeln!(text, "{}", Row { what, times: times.into_iter().collect::<Spread>(), unit: Unit::Ms });
     }
     Ok(text)
 }

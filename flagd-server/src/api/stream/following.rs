@@ -191,7 +191,8 @@ impl Following {
         if std::mem::replace(&mut self.rest, Look::Done) == Look::Due {
             self.look_at_rest(&mut Context::from_waker(&wakers.rest), now)?;
         }
-        let may_have_news = self.subscriber.has_more() || self.may_have_news && self.may_pull() || self.is_beat_due();
+        let may_have_news =
+            self.subscriber.has_more() || self.may_have_news && self.may_pull() || self.is_beat_due();
         Ok(if may_have_news { Outlook::MayHaveNews } else { Outlook::Quiet })
     }
 
