@@ -19,7 +19,7 @@ use super::delta_log::{DeltaLog, Record};
 use super::fulls::{Encoding, Full, Fulls};
 use super::merge::{Glimpse, Merged, Sighting};
 use super::relays::Relays;
-use super::roster::{Admission, Introduction, News, Roster, Seat, Telling};
+use super::roster::{Admission, BYE_REMEMBERED, Introduction, News, Roster, Seat, Telling};
 use super::standing::{self, Report};
 use super::uplink::Uplink;
 use super::{Announced, Standing, Standings, Target, View};
@@ -516,6 +516,9 @@ impl Environment {
 
     /// Forgets who has been lost for too long.
     pub(crate) fn expire(&self) {
+        // A relay tells them above as soon as it can: until then the client is expected there.
+        let expected = Duration::from_millis(limits::LOST_AFTER_MS);
+        self.roster.forget_byes(if self.uplink.is_some() { expected } else { BYE_REMEMBERED });
         self.relays.expire(self.clock.now_ms());
         if self.roster.expire(self.clock.now_ms()) > 0 {
             self.roster_change.ring();

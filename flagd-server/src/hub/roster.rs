@@ -23,8 +23,8 @@ use crate::store::log::RosterEntry;
 
 pub(crate) mod behind;
 
-/// How long a Bye is remembered; longer than a look into the store takes.
-const BYE_REMEMBERED: Duration = Duration::from_mins(1);
+/// How long a Bye is remembered by a server; longer than a look into the store takes.
+pub(crate) const BYE_REMEMBERED: Duration = Duration::from_mins(1);
 
 /// The clients of one environment.
 #[derive(Debug, Default)]
@@ -306,8 +306,6 @@ impl Roster {
 
     /// Forgets who has been lost for too long. Returns how many those were.
     pub(crate) fn expire(&self, now_ms: u64) -> usize {
-        // Not at each Bye: of thousands that say it at once each would look at all the others.
-        self.byes().retain(|_, (_, at)| at.elapsed() < BYE_REMEMBERED);
         let mut expired = Vec::new();
         self.members.retain(|_, member| {
             let keep = member.is_expected(now_ms);
@@ -325,6 +323,11 @@ impl Roster {
     fn note_bye(&self, member: &Member) {
         self.byes().insert(member.known.instance, (member.known.connect_counter, Instant::now()));
         self.forget(member.gone(Parting::Bye));
+    }
+
+    /// Forgets Byes. Not at each Bye: of thousands that say it at once each would look at all the others.
+    pub(crate) fn forget_byes(&self, after: Duration) {
+        self.byes().retain(|_, (_, at)| at.elapsed() < after);
     }
 
     /// Whether a client said Bye a moment ago. Of one that is gone without, others need not be told: it expires there, too.

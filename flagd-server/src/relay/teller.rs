@@ -132,6 +132,7 @@ impl Teller {
         let mut seen = 0;
         let mut looked = None;
         let mut resting: Pin<Box<dyn Future<Output = u64> + Send>> = Box::pin(std::future::ready(seen));
+        let mut silent_at = Instant::now() + limits::RELAY_SILENCE_MAX;
         let mut stopped = self.stopped.clone();
         let mut told_to_stop =
             std::pin::pin!(async move { stopped.wait_for(|stopped| *stopped).await.is_ok() });
@@ -142,7 +143,10 @@ impl Teller {
                     let goodbye = tokio::time::timeout(GOODBYE_MAX, self.goodbye(&mut open));
                     return goodbye.await.unwrap_or_else(|_| Err("no answer to the goodbye".to_owned()));
                 }
-                answer = answer(&mut open.answers) => self.hear(&mut open, &answer?),
+                answer = answer(&mut open.answers, silent_at) => {
+                    self.hear(&mut open, &answer?);
+                    silent_at = Instant::now() + limits::RELAY_SILENCE_MAX;
+                }
                 now_seen = &mut resting => {
                     seen = now_seen;
                     let look = if looked == Some(seen) { Look::Needless } else { Look::Needed };
@@ -179,7 +183,7 @@ impl Teller {
         let answers = answer.map_err(|status| status.message().to_owned())?.into_inner();
         let mut open = Open { outbox, answers, sent: 0, pending: VecDeque::new(), relays_version: None };
         // The answer to the hello: the store above knows this relay.
-        self::answer(&mut open.answers).await?;
+        self::answer(&mut open.answers, Instant::now() + limits::RELAY_SILENCE_MAX).await?;
         Ok(open)
     }
 
@@ -221,7 +225,8 @@ impl Teller {
     async fn goodbye(&mut self, open: &mut Open) -> Result<(), String> {
         self.tell(open, Look::Needed).await?;
         open.send(Message::Bye(RelayBye {})).await?;
-        while answer(&mut open.answers).await?.heard < open.sent {}
+        while answer(&mut open.answers, Instant::now() + limits::RELAY_SILENCE_MAX).await?.heard < open.sent {
+        }
         Ok(())
     }
 }
@@ -240,8 +245,9 @@ impl Open {
     }
 }
 
-async fn answer(answers: &mut Streaming<RelayAnswer>) -> Result<RelayAnswer, String> {
-    match tokio::time::timeout(limits::RELAY_SILENCE_MAX, answers.message()).await {
+/// The next answer, which must be there before `silent_at`.
+async fn answer(answers: &mut Streaming<RelayAnswer>, silent_at: Instant) -> Result<RelayAnswer, String> {
+    match tokio::time::timeout_at(silent_at, answers.message()).await {
         Ok(Ok(Some(answer))) => Ok(answer),
         Ok(Ok(None)) => Err("the link has ended".to_owned()),
         Ok(Err(status)) => Err(status.message().to_owned()),

@@ -1,6 +1,7 @@
 //! What relays tell, beside what clients say here: the newest account counts, and nobody is done because a relay left.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use flagd_core::revision::{Digest, Epoch, Revision};
 
@@ -196,6 +197,19 @@ fn who_said_bye_is_not_brought_back_by_a_relay_that_has_not_heard_of_it() {
     roster.hear(west, News { gone: vec![1], ..News::default() }, NOW).unwrap();
     roster.hear(east, told(vec![left(1, 1, 7)]), NOW).unwrap();
     assert_eq!(standings(&roster, 7, NOW), []);
+}
+
+#[test]
+fn a_bye_is_remembered_until_it_is_forgotten() {
+    let roster = Roster::default();
+    let east = roster.link();
+    roster.hear(east, told(vec![seen(1, 1, 7)]), NOW).unwrap();
+    roster.hear(east, News { gone: vec![1], ..News::default() }, NOW).unwrap();
+    roster.expire(NOW + limits::LOST_AFTER_MS);
+    roster.forget_byes(Duration::from_mins(1));
+    assert!(roster.said_bye(1));
+    roster.forget_byes(Duration::ZERO);
+    assert!(!roster.said_bye(1));
 }
 
 #[test]
