@@ -34,6 +34,9 @@ pub const RETRY_AFTER_SPREAD: Duration = Duration::from_secs(4);
 pub const RETRY_AFTER_MAX: Duration = Duration::from_mins(10);
 /// For how long a client is sent away, at the least, by a server that has as many streams as it takes.
 pub const CROWDED_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// Connections that wait until they are taken, as far as the system allows it (`net.core.somaxconn`). Of those beyond it
+/// some are reset by it. After a server's death thousands come in the same second.
+pub const ACCEPT_BACKLOG: u32 = 4_096;
 /// How long a connection may take until its first request.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// HTTP/2 keep-alive: a ping after this silence ...
@@ -50,6 +53,8 @@ pub const SEND_BUFFER_BYTES: usize = 400 * 1024;
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// A heartbeat is sent after this silence on a stream.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
+/// A stream whose client takes nothing of what there is to write is ended after this time.
+pub const STUCK_MAX: Duration = Duration::from_mins(1);
 /// How long a client that left without Bye stays expected, in milliseconds.
 pub const LOST_AFTER_MS: u64 = 15 * 60 * 1_000;
 /// How often the clients that are connected to a server of a cluster are written down anew, in milliseconds.

@@ -63,7 +63,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
             Arc::new(store)
         }
     };
-    let listener = tokio::net::TcpListener::bind(config.listen).await.map_err(|error| {
+    let listener = serve::listen(config.listen).map_err(|error| {
         format!("cannot listen on {}: {error}; choose another with --listen", config.listen)
     })?;
     if config.upstream.is_empty() {

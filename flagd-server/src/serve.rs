@@ -69,6 +69,14 @@ pub enum ServeError {
     Descriptors(#[from] tonic_reflection::server::Error),
 }
 
+/// Listens, with room for as many connections that wait as a crowd needs. To be called within a runtime.
+///
+/// # Errors
+/// What the system says, for instance that the address is taken.
+pub fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    connection::listen(address)
+}
+
 /// Serves until `shutdown` resolves, and a little longer for those who are still being answered.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tower::Service as _;
@@ -42,6 +42,17 @@ const FIRST_WORD_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) struct Peer {
     /// The other end of the connection.
     pub(crate) address: SocketAddr,
+}
+
+/// Listens, with room for as many that wait as a crowd needs.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A server that starts again takes its old address also while connections of before are being forgotten. On Windows
+    // the option means something else.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(limits::ACCEPT_BACKLOG)
 }
 
 /// Takes connections until `closing`; returns those that are open then, each of which finishes what it has begun.
@@ -75,8 +86,11 @@ pub(crate) async fn accept(
             metrics.connections_refused.count();
             continue;
         }
-        // The next ones wait in the system's queue meanwhile.
-        tokio::time::sleep(bucket.queue(Instant::now())).await;
+        // The next ones wait in the system's queue meanwhile. Any sleep is one of a turn of the runtime at the least.
+        let pause = bucket.queue(Instant::now());
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
         let open = Open::count(&metrics);
         let (services, closing) = (services.clone(), closing.clone());
         connections.spawn(async move {

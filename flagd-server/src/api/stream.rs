@@ -17,9 +17,9 @@ use bytes::Bytes;
 use flagd_proto::frame::Frame;
 use flagd_proto::stream::stream_server::SERVICE_NAME;
 use h2::server::SendResponse;
-use h2::{RecvStream, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep};
 use tonic::Status;
 
 use super::connection::answer::poll_room;
@@ -28,7 +28,7 @@ use super::gate::{Away, Gate};
 use crate::hub::bell::Ear;
 use crate::hub::fulls::Encoding;
 use crate::hub::{Hub, frames};
-use crate::limits::Admission;
+use crate::limits::{self, Admission};
 use crate::metrics::ServerMetrics;
 
 mod following;
@@ -91,7 +91,7 @@ impl StreamService {
         let inbound = Inbound::new(request.into_body());
         let opening = Opening { peer, ear, encoding };
         let greeting = Box::pin(Waiting::new(self.clone(), opening).greet(inbound));
-        Some(Session { stage: Stage::Waiting(greeting), out })
+        Some(Session { stage: Stage::Waiting(greeting), out, patience: None })
     }
 }
 
@@ -129,6 +129,8 @@ fn speaks_our_language(headers: &HeaderMap) -> Result<(), Response<()>> {
 pub(crate) struct Session {
     stage: Stage,
     out: SendStream<Bytes>,
+    /// How long it waits for room for its farewell, if there is none.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 enum Stage {
@@ -166,8 +168,12 @@ impl Session {
                 Stage::Following(following) => match following.look(wakers, now) {
                     Ok(Outlook::Quiet) => return Poll::Pending,
                     Ok(Outlook::MayHaveNews) => {
-                        if !ready!(poll_room(&mut self.out, context)) {
-                            return Poll::Ready(());
+                        match poll_room(&mut self.out, context) {
+                            Poll::Ready(true) => {}
+                            Poll::Ready(false) => return Poll::Ready(()),
+                            // It is looked at again when a heartbeat is due.
+                            Poll::Pending if following.is_stuck(now) => return self.give_up(),
+                            Poll::Pending => return Poll::Pending,
                         }
                         let Some(frame) = following.next_frame(now) else { continue };
                         if self.out.send_data(frame.into_data(), false).is_err() {
@@ -177,8 +183,16 @@ impl Session {
                     Err(farewell) => self.stage = Stage::Leaving(farewell),
                 },
                 Stage::Leaving(farewell) => {
-                    if !ready!(poll_room(&mut self.out, context)) {
-                        return Poll::Ready(());
+                    match poll_room(&mut self.out, context) {
+                        Poll::Ready(true) => {}
+                        Poll::Ready(false) => return Poll::Ready(()),
+                        Poll::Pending => {
+                            let patience = self
+                                .patience
+                                .get_or_insert_with(|| Box::pin(sleep(limits::HANDSHAKE_TIMEOUT)));
+                            ready!(patience.as_mut().poll(context));
+                            return self.give_up();
+                        }
                     }
                     // Who has gone already needs no farewell.
                     let _ = match std::mem::replace(farewell, Farewell::Silent) {
@@ -195,6 +209,15 @@ impl Session {
                 }
             }
         }
+    }
+}
+
+impl Session {
+    /// The client takes nothing: what was written for it is dropped.
+    fn give_up(&mut self) -> Poll<()> {
+        tracing::debug!("a client takes nothing; its stream is ended");
+        self.out.send_reset(Reason::CANCEL);
+        Poll::Ready(())
     }
 }
 

@@ -269,6 +269,8 @@ mod tests {
     use crate::metrics::ServerMetrics;
     use crate::store::log::Log;
     use crate::store::memory::Memory;
+    use flagd_proto::Message as _;
+    use flagd_proto::stream::{ClientMessage, Hello, client_message};
     use std::time::Duration;
     use tokio::io::DuplexStream;
     use tokio::task::JoinHandle;
@@ -276,7 +278,9 @@ mod tests {
     /// The other end of a connection that is served, its task, and what closes the server.
     async fn open() -> (DuplexStream, JoinHandle<()>, watch::Sender<bool>) {
         let clock = Clock::fixed(784_111_777_000);
-        let hub = Hub::start(Log::new(Arc::new(Memory::new(u64::MAX))), clock.clone()).await.unwrap();
+        let log = Log::new(Arc::new(Memory::new(u64::MAX)));
+        crate::serve::begin(&log, &clock).await.unwrap();
+        let hub = Hub::start(log, clock.clone()).await.unwrap();
         let streams = StreamService::new(hub, Arc::new(ServerMetrics::default()), &Admission::default());
         let services = Services { streams, router: Router::new().fallback(|| async { "hello" }), clock };
         let (near, far) = tokio::io::duplex(64 * 1024);
@@ -310,6 +314,46 @@ mod tests {
             }
             let took = began.elapsed().as_secs();
             assert!((from..until).contains(&took), "{took} s");
+        }
+    }
+
+    /// A client of an environment that is there (it would be answered) or is not (it is refused), which never has room.
+    async fn takes_nothing(environment: &str) -> Duration {
+        let (far, _serving, _close) = open().await;
+        let mut protocol = h2::client::Builder::new();
+        let (mut requests, connection) =
+            protocol.initial_window_size(0).handshake::<_, Bytes>(far).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::post("http://test/flagd.stream.v1.Stream/Follow")
+            .header("content-type", "application/grpc")
+            .body(())
+            .unwrap();
+        let (answer, mut said) = requests.send_request(request, false).unwrap();
+        let hello = Hello {
+            environment: environment.to_owned(),
+            instance: vec![1; 16].into(),
+            connect_counter: 1,
+            ..Hello::default()
+        };
+        let hello = ClientMessage { message: Some(client_message::Message::Hello(hello)) };
+        let hello = hello.encode_to_vec();
+        let length = u32::try_from(hello.len()).unwrap().to_be_bytes();
+        said.send_data([&[0], &length[..], &hello].concat().into(), false).unwrap();
+        let mut body = answer.await.unwrap().into_body();
+        let began = Instant::now();
+        let ended = body.data().await.unwrap().unwrap_err();
+        assert_eq!(ended.reason(), Some(h2::Reason::CANCEL));
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_whose_client_takes_nothing_ends() {
+        for (environment, least) in [
+            ("default", limits::STUCK_MAX.saturating_sub(limits::HEARTBEAT_INTERVAL)),
+            ("other", limits::HANDSHAKE_TIMEOUT),
+        ] {
+            let took = takes_nothing(environment).await;
+            assert!(least <= took && took < least + Duration::from_secs(25), "{environment}: {took:?}");
         }
     }
 

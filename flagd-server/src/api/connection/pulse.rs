@@ -42,6 +42,9 @@ pub(super) struct Pulse {
     idle_looks: u32,
 }
 
+/// Who is told to go has so many looks for it.
+const LOOKS_TO_GO: u32 = 3;
+
 impl Pulse {
     /// Looks once.
     pub(super) fn look(&mut self, seen: Seen) -> Verdict {
@@ -50,10 +53,13 @@ impl Pulse {
         }
         self.silent_looks = if seen.heard { 0 } else { self.silent_looks + 1 };
         self.idle_looks = if seen.busy { 0 } else { self.idle_looks + 1 };
+        let idle = LOOK_INTERVAL.saturating_mul(self.idle_looks);
         let silence = LOOK_INTERVAL.saturating_mul(self.silent_looks);
-        if silence >= limits::KEEPALIVE_INTERVAL + limits::KEEPALIVE_TIMEOUT {
+        if silence >= limits::KEEPALIVE_INTERVAL + limits::KEEPALIVE_TIMEOUT
+            || idle >= limits::IDLE_TIMEOUT + LOOK_INTERVAL * LOOKS_TO_GO
+        {
             Verdict::Close
-        } else if LOOK_INTERVAL.saturating_mul(self.idle_looks) >= limits::IDLE_TIMEOUT {
+        } else if idle >= limits::IDLE_TIMEOUT {
             Verdict::Dismiss
         } else if silence >= limits::KEEPALIVE_INTERVAL {
             Verdict::Ping
@@ -89,6 +95,7 @@ mod tests {
         assert!(answers.iter().all(|(at, verdict)| at % 3 == 2 && *verdict == Verdict::Ping), "{answers:?}");
         let idle = looks(|_| Seen { busy: false, ..FINE });
         assert_eq!(idle.first(), Some(&(30, Verdict::Dismiss)), "after five minutes");
+        assert_eq!(idle[3], (33, Verdict::Close), "it did not go");
         let now_and_then = looks(|at| Seen { busy: at % 29 == 0, ..FINE });
         assert_eq!(now_and_then, []);
     }

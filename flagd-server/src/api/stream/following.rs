@@ -188,7 +188,8 @@ impl Following {
         if std::mem::replace(&mut self.voice, Look::Done) == Look::Due {
             self.hear(&mut Context::from_waker(&wakers.voice), now)?;
         }
-        if std::mem::replace(&mut self.rest, Look::Done) == Look::Due {
+        // What it finds may have to be looked at, too: a full state that is asked for anew.
+        while std::mem::replace(&mut self.rest, Look::Done) == Look::Due {
             self.look_at_rest(&mut Context::from_waker(&wakers.rest), now)?;
         }
         let may_have_news =
@@ -205,6 +206,11 @@ impl Following {
         self.last_frame = now;
         self.is_time_to_beat = false;
         Some(frame)
+    }
+
+    /// It has something to write and its client takes nothing, for so long that it holds on for nobody.
+    pub(super) fn is_stuck(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last_frame) >= limits::STUCK_MAX
     }
 
     fn hear(&mut self, context: &mut Context<'_>, now: Instant) -> Result<(), Farewell> {
@@ -278,6 +284,8 @@ impl Following {
     fn poll_heartbeat(&mut self, context: &mut Context<'_>, now: Instant) -> bool {
         let mut is_due = false;
         while self.heartbeat.as_mut().poll(context).is_ready() {
+            // Time goes on while others are looked at.
+            let now = now.max(self.heartbeat.deadline());
             let due = self.last_frame + limits::HEARTBEAT_INTERVAL;
             is_due |= due <= now;
             self.heartbeat.as_mut().reset(if due <= now { now + limits::HEARTBEAT_INTERVAL } else { due });
@@ -308,8 +316,11 @@ impl Following {
             }
             Some(Message::NeedFull(need)) => {
                 environment.metrics().need_full.of(&need.why).count();
-                let why: String = need.why.chars().take(64).collect();
-                tracing::info!(environment = %environment.name(), why, "a client asks for the full state");
+                // Who asks again before it has the state says nothing new.
+                if self.full.is_none() {
+                    let why: String = need.why.chars().take(64).collect();
+                    tracing::info!(environment = %environment.name(), why, "a client asks for the full state");
+                }
                 if need.state.is_some() {
                     self.place.report(report_of(need.state.as_ref())?);
                 }
