@@ -37,8 +37,9 @@ pub async fn restart(options: &Options, say: &dyn Fn(&str)) -> Result<String, St
     process::rest(pid).await;
     let steady = process::memory(pid);
     say("killing the server");
+    let connects: Vec<u64> = clients.iter().map(|client| client.status().counters.connects).collect();
     let dead = server.kill_and_restart(options).await?;
-    let back = watch(&clients, dead).await?;
+    let back = watch(clients.iter().zip(connects).collect(), dead).await?;
     let pid = server.pid.unwrap_or_default();
     process::rest(pid).await;
     let after = process::memory(pid);
@@ -102,20 +103,17 @@ pub(super) async fn all(clients: &[Client], holds: impl Fn(&Client) -> bool) -> 
     }
 }
 
-/// For each client how long after the death of the server it was back.
-async fn watch(clients: &[Client], dead: Instant) -> Result<Vec<Duration>, String> {
-    // A client that still looks connected has not noticed yet; it is back once it was away.
-    let mut away: Vec<(&Client, bool)> = clients.iter().map(|client| (client, false)).collect();
-    let mut back = Vec::with_capacity(clients.len());
+/// For each client how long after the death of the server it was back, given how often it had tried to connect before.
+async fn watch(mut away: Vec<(&Client, u64)>, dead: Instant) -> Result<Vec<Duration>, String> {
+    let mut back = Vec::with_capacity(away.len());
     while !away.is_empty() {
         let now = dead.elapsed();
         if now > PATIENCE {
             return Err(format!("{} clients are not back after {} s", away.len(), PATIENCE.as_secs()));
         }
-        away.retain_mut(|(client, was_away)| {
-            let connected = is_connected(client);
-            *was_away |= !connected;
-            let is_back = connected && *was_away;
+        away.retain(|(client, connects)| {
+            // One that has not tried again has not noticed yet. Some are away for less than the time between two looks.
+            let is_back = client.status().counters.connects > *connects && is_connected(client);
             if is_back {
                 back.push(now);
             }
