@@ -341,7 +341,8 @@ mod tests {
         said.send_data([&[0], &length[..], &hello].concat().into(), false).unwrap();
         let mut body = answer.await.unwrap().into_body();
         let began = Instant::now();
-        let ended = body.data().await.unwrap().unwrap_err();
+        let ended = tokio::time::timeout(Duration::from_mins(5), body.data()).await.expect("it ends");
+        let ended = ended.unwrap().unwrap_err();
         assert_eq!(ended.reason(), Some(h2::Reason::CANCEL));
         began.elapsed()
     }
