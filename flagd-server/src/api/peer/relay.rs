@@ -50,21 +50,13 @@ struct Saving {
     /// So many messages are answered when it has ended.
     heard: u64,
     remembered: Pin<Box<dyn Future<Output = ()> + Send>>,
-    since: Since,
-}
-
-/// Who was told since a save began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Since {
-    NobodyNew,
-    SomebodyNew,
 }
 
 impl Saving {
     fn begin(environment: &Arc<Environment>, heard: u64) -> Saving {
         let (environment, memory) = (Arc::clone(environment), environment.remember_soon());
         let remembered = Box::pin(async move { environment.remembered(memory).await });
-        Saving { heard, remembered, since: Since::NobodyNew }
+        Saving { heard, remembered }
     }
 }
 
@@ -97,14 +89,15 @@ impl Session {
         self.answer(&environment, heard).await?;
         let mut linked = Some(linked);
         let mut saving: Option<Saving> = None;
+        // The last message with somebody new.
+        let mut newest = 0;
         while let Some(link) = linked.as_ref() {
             let hub = &service.hub;
             let message = tokio::select! {
                 biased;
                 _ = &mut replaced => return Err(stale()),
                 saved = saved(&mut saving) => {
-                    let since = saving.take().map(|saving| saving.since);
-                    saving = (since == Some(Since::SomebodyNew)).then(|| Saving::begin(&environment, heard));
+                    saving = (newest > saved).then(|| Saving::begin(&environment, heard));
                     self.answer(&environment, if saving.is_some() { saved } else { heard }).await?;
                     continue;
                 }
@@ -115,10 +108,8 @@ impl Session {
                 None => return Ok(()),
                 Some(Message::Part(part)) => {
                     if take(&environment, link, part, &name)? == Heard::FirstSeen {
-                        match &mut saving {
-                            None => saving = Some(Saving::begin(&environment, heard)),
-                            Some(saving) => saving.since = Since::SomebodyNew,
-                        }
+                        newest = heard;
+                        saving.get_or_insert_with(|| Saving::begin(&environment, heard));
                     }
                 }
                 Some(Message::Bye(_)) => {
