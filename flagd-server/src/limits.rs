@@ -55,6 +55,8 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(10);
 /// A stream whose client takes nothing of what there is to write is ended after this time.
 pub const STUCK_MAX: Duration = Duration::from_mins(1);
+/// How long the last word of a stream waits for a client that takes nothing.
+pub const FAREWELL_MAX: Duration = Duration::from_secs(10);
 /// How long a client that left without Bye stays expected, in milliseconds.
 pub const LOST_AFTER_MS: u64 = 15 * 60 * 1_000;
 /// How often the clients that are connected to a server of a cluster are written down anew, in milliseconds.

@@ -182,37 +182,38 @@ impl Session {
                     }
                     Err(farewell) => self.stage = Stage::Leaving(farewell),
                 },
-                Stage::Leaving(farewell) => {
-                    match poll_room(&mut self.out, context) {
-                        Poll::Ready(true) => {}
-                        Poll::Ready(false) => return Poll::Ready(()),
-                        Poll::Pending => {
-                            let patience = self
-                                .patience
-                                .get_or_insert_with(|| Box::pin(sleep(limits::HANDSHAKE_TIMEOUT)));
-                            ready!(patience.as_mut().poll(context));
-                            return self.give_up();
-                        }
-                    }
-                    // Who has gone already needs no farewell.
-                    let _ = match std::mem::replace(farewell, Farewell::Silent) {
-                        Farewell::Say(frame) => {
-                            if self.out.send_data(frame.into_data(), false).is_err() {
-                                return Poll::Ready(());
-                            }
-                            continue;
-                        }
-                        Farewell::Fail(status) => self.out.send_trailers(trailers(&status)),
-                        Farewell::Silent => self.out.send_trailers(trailers(&Status::ok(""))),
-                    };
-                    return Poll::Ready(());
-                }
+                Stage::Leaving(_) => return self.poll_farewell(context),
             }
         }
     }
-}
 
-impl Session {
+    /// Says the last word, or gives up when the client takes nothing.
+    fn poll_farewell(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while let Stage::Leaving(farewell) = &mut self.stage {
+            match poll_room(&mut self.out, context) {
+                Poll::Ready(true) => {}
+                Poll::Ready(false) => break,
+                Poll::Pending => {
+                    let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(limits::FAREWELL_MAX)));
+                    ready!(patience.as_mut().poll(context));
+                    return self.give_up();
+                }
+            }
+            let end = match std::mem::replace(farewell, Farewell::Silent) {
+                Farewell::Say(frame) => match self.out.send_data(frame.into_data(), false) {
+                    Ok(()) => continue,
+                    Err(_) => break,
+                },
+                Farewell::Fail(status) => status,
+                Farewell::Silent => Status::ok(""),
+            };
+            // Who has gone already needs no farewell.
+            let _ = self.out.send_trailers(trailers(&end));
+            break;
+        }
+        Poll::Ready(())
+    }
+
     /// The client takes nothing: what was written for it is dropped.
     fn give_up(&mut self) -> Poll<()> {
         tracing::debug!("a client takes nothing; its stream is ended");

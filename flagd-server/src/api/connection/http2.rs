@@ -351,7 +351,7 @@ mod tests {
     async fn a_stream_whose_client_takes_nothing_ends() {
         for (environment, least) in [
             ("default", limits::STUCK_MAX.saturating_sub(limits::HEARTBEAT_INTERVAL)),
-            ("other", limits::HANDSHAKE_TIMEOUT),
+            ("other", limits::FAREWELL_MAX),
         ] {
             let took = takes_nothing(environment).await;
             assert!(least <= took && took < least + Duration::from_secs(25), "{environment}: {took:?}");

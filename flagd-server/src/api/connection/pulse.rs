@@ -11,6 +11,9 @@ use crate::limits;
 /// The time between two looks.
 pub(super) const LOOK_INTERVAL: Duration = limits::KEEPALIVE_TIMEOUT;
 
+/// Who is told to go has so many looks for it.
+const LOOKS_TO_GO: u32 = 3;
+
 /// What is seen at one look.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
@@ -41,9 +44,6 @@ pub(super) struct Pulse {
     silent_looks: u32,
     idle_looks: u32,
 }
-
-/// Who is told to go has so many looks for it.
-const LOOKS_TO_GO: u32 = 3;
 
 impl Pulse {
     /// Looks once.

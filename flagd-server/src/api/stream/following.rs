@@ -192,14 +192,13 @@ impl Following {
         while std::mem::replace(&mut self.rest, Look::Done) == Look::Due {
             self.look_at_rest(&mut Context::from_waker(&wakers.rest), now)?;
         }
-        let may_have_news =
-            self.subscriber.has_more() || self.may_have_news && self.may_pull() || self.is_beat_due();
-        Ok(if may_have_news { Outlook::MayHaveNews } else { Outlook::Quiet })
+        let has_work = self.subscriber.has_more() || self.may_pull() || self.is_beat_due();
+        Ok(if has_work { Outlook::MayHaveNews } else { Outlook::Quiet })
     }
 
     /// The next frame to write, now that there is room for it. `None`: nothing was new, or it must look again.
     pub(super) fn next_frame(&mut self, now: Instant) -> Option<Frame> {
-        if !self.subscriber.has_more() && self.may_have_news && self.may_pull() {
+        if !self.subscriber.has_more() && self.may_pull() {
             self.pull();
         }
         let frame = self.subscriber.pop().or_else(|| self.is_beat_due().then(|| self.beat()))?;
@@ -238,7 +237,7 @@ impl Following {
     /// also by a client that cannot apply it, and one that asked without need applies it. When it is being prepared
     /// nothing more is taken, so that what comes is not older than what was written.
     fn may_pull(&self) -> bool {
-        self.full.as_ref().is_none_or(|full| !full.is_its_turn.load(Ordering::SeqCst))
+        self.may_have_news && self.full.as_ref().is_none_or(|full| !full.is_its_turn.load(Ordering::SeqCst))
     }
 
     /// Takes the next change out of the log, or finds that it is too far behind.
