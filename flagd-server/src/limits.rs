@@ -17,10 +17,10 @@ pub const HELLO_TEXT_MAX_BYTES: usize = 256;
 pub const REFUSED_ENTRIES_MAX: usize = 1_000;
 /// Streams on one HTTP/2 connection; relays and proxies share one.
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 10_000;
-/// Reset streams that the server itself caused before it closes the connection (RUSTSEC-2024-0003).
-pub const LOCAL_ERROR_RESET_STREAMS_MAX: usize = 1_024;
-/// Reset streams that the peer opened and that are not yet accepted (rapid reset).
-pub const PENDING_ACCEPT_RESET_STREAMS_MAX: usize = 20;
+/// What a client of HTTP/2 may do for nothing within ten seconds: requests withdrawn before they are answered (rapid reset,
+/// CVE-2023-44487) or broken so that they are reset (CVE-2025-8671), continued headers (CVE-2024-27316), empty frames,
+/// settings and priorities. One more ends the connection.
+pub const NUISANCES_MAX: u32 = 1_000;
 /// Largest header list, in bytes.
 pub const HEADER_LIST_MAX_BYTES: u32 = 16 * 1024;
 /// Largest number that an option of [`Admission`] takes.

@@ -158,7 +158,7 @@ fn only_the_clocks_ask_for_the_time() {
 
 /// Layers of the server, bottom first; a file may use its own layer and those before it.
 const LAYERS: &[&[&str]] = &[
-    &["limits", "clock", "metrics", "shutdown", "telemetry"],
+    &["limits", "clock", "metrics", "shutdown", "telemetry", "http2"],
     &["store"],
     &["hub"],
     &["cluster"],

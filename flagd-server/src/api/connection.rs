@@ -23,11 +23,11 @@ use crate::api::gate::Bucket;
 use crate::limits::{self, Admission};
 use crate::metrics::ServerMetrics;
 
-pub(crate) mod answer;
+mod answer;
+mod exchange;
 mod http2;
 mod pulse;
 pub(crate) mod ready;
-mod socket;
 
 pub(crate) use http2::Services;
 

@@ -16,15 +16,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use flagd_proto::frame::Frame;
 use flagd_proto::stream::stream_server::SERVICE_NAME;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::Status;
 
-use super::connection::answer::poll_room;
-use super::connection::ready::{Wakers, Woken};
+use super::connection::ready::Woken;
 use super::gate::{Away, Gate};
+use crate::http2::{Ends, Outlet, Reason};
 use crate::hub::bell::Ear;
 use crate::hub::fulls::Encoding;
 use crate::hub::{Hub, frames};
@@ -37,7 +37,7 @@ mod inbound;
 mod waiting;
 
 use following::{Following, Outlook};
-use inbound::Inbound;
+use inbound::{Heard, Inbound};
 use waiting::Waiting;
 
 /// The name of the service, for those who ask for its health.
@@ -61,37 +61,41 @@ impl StreamService {
     }
 
     /// Whether a request is for this service.
-    pub(crate) fn is_for<T>(request: &Request<T>) -> bool {
-        let method = request.uri().path().strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME));
-        method == Some("/Follow") && request.method() == Method::POST
+    pub(crate) fn is_for(request: &Parts) -> bool {
+        let method = request.uri.path().strip_prefix('/').and_then(|path| path.strip_prefix(SERVICE_NAME));
+        method == Some("/Follow") && request.method == Method::POST
     }
 
     /// Answers at once, and then for as long as the client follows: `None` when that was all that there is to say.
     /// What wakes the session when its environment's bell rings is `ear`.
     pub(crate) fn open(
         &self,
-        request: Request<RecvStream>,
-        mut respond: SendResponse<Bytes>,
+        headers: &HeaderMap,
+        outlet: &mut Outlet<'_>,
         peer: SocketAddr,
         ear: Arc<dyn Ear>,
     ) -> Option<Session> {
-        if let Err(answer) = speaks_our_language(request.headers()) {
-            // Who has gone already needs no answer.
-            let _ = respond.send_response(answer, true);
+        if let Err(answer) = speaks_our_language(headers) {
+            outlet.begin(answer.status(), answer.headers(), Ends::Here);
             return None;
         }
-        let encoding = encoding(request.headers());
-        let mut answer = Response::new(());
-        answer.headers_mut().insert(header::CONTENT_TYPE, GRPC);
+        let encoding = encoding(headers);
+        let mut answer = HeaderMap::new();
+        answer.insert(header::CONTENT_TYPE, GRPC);
         if encoding == Encoding::Gzip {
             // What is compressed says so itself: changes are not.
-            answer.headers_mut().insert("grpc-encoding", GZIP);
+            answer.insert("grpc-encoding", GZIP);
         }
-        let out = respond.send_response(answer, false).ok()?;
-        let inbound = Inbound::new(request.into_body());
+        outlet.begin(StatusCode::OK, &answer, Ends::Later);
         let opening = Opening { peer, ear, encoding };
-        let greeting = Box::pin(Waiting::new(self.clone(), opening).greet(inbound));
-        Some(Session { stage: Stage::Waiting(greeting), out, patience: None })
+        let (say, first) = oneshot::channel();
+        let greeting = Box::pin(Waiting::new(self.clone(), opening).greet(first));
+        Some(Session {
+            stage: Stage::Waiting { greeting, say: Some(say), kept_bytes: 0 },
+            inbound: Inbound::default(),
+            sending: Bytes::new(),
+            patience: None,
+        })
     }
 }
 
@@ -128,15 +132,32 @@ fn speaks_our_language(headers: &HeaderMap) -> Result<(), Response<()>> {
 /// A stream from its first message to its last.
 pub(crate) struct Session {
     stage: Stage,
-    out: SendStream<Bytes>,
+    inbound: Inbound,
+    /// What is left of the frame that is being written.
+    sending: Bytes,
     /// How long it waits for room for its farewell, if there is none.
     patience: Option<Pin<Box<Sleep>>>,
 }
 
 enum Stage {
-    Waiting(Pin<Box<dyn Future<Output = Result<Following, Farewell>> + Send>>),
+    /// What the client says first goes to the greeting; the rest is kept for later, and it may say no more meanwhile than
+    /// its window holds.
+    Waiting {
+        greeting: Pin<Box<dyn Future<Output = Result<Following, Farewell>> + Send>>,
+        say: Option<oneshot::Sender<Result<Heard, Status>>>,
+        kept_bytes: usize,
+    },
     Following(Box<Following>),
     Leaving(Farewell),
+}
+
+/// Whether a session wants to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wants {
+    /// It does, now.
+    ALook,
+    /// When something wakes it.
+    Nothing,
 }
 
 /// How a stream ends.
@@ -147,77 +168,152 @@ enum Farewell {
     Fail(Status),
     /// Without a word: the client has gone, or knows.
     Silent,
+    /// It has ended.
+    Given,
 }
 
 impl Session {
-    /// Hears what the client says, and says what there is to say, as far as it takes that. Ready when it was all. What
-    /// it waits for rings `wakers`, which has happened as far as `woken` tells.
-    pub(crate) fn poll(&mut self, wakers: &Wakers, woken: Woken, now: Instant) -> Poll<()> {
-        let context = &mut Context::from_waker(&wakers.rest);
+    /// Hears what the client says.
+    pub(crate) fn hear(
+        &mut self,
+        mut came: &[u8],
+        ends: Ends,
+        now: Instant,
+        outlet: &mut Outlet<'_>,
+    ) -> Wants {
+        match &mut self.stage {
+            Stage::Waiting { say, kept_bytes, .. } => {
+                *kept_bytes += came.len();
+                self.inbound.keep(came, ends);
+                if let Some(waits) = say.take() {
+                    match self.inbound.next(&mut &[][..]) {
+                        Ok(Heard::Nothing) => *say = Some(waits),
+                        // The greeting rings when it was heard, or waits no longer.
+                        first => drop(waits.send(first)),
+                    }
+                }
+                Wants::Nothing
+            }
+            Stage::Following(_) => {
+                outlet.release(came.len());
+                self.inbound.ended(ends);
+                self.hear_messages(&mut came, now)
+            }
+            Stage::Leaving(_) => {
+                outlet.release(came.len());
+                Wants::Nothing
+            }
+        }
+    }
+
+    fn hear_messages(&mut self, came: &mut &[u8], now: Instant) -> Wants {
+        let Stage::Following(following) = &mut self.stage else { return Wants::Nothing };
+        loop {
+            let heard = self.inbound.next(came);
+            if matches!(heard, Ok(Heard::Nothing)) {
+                return if following.is_due() { Wants::ALook } else { Wants::Nothing };
+            }
+            if let Err(farewell) = following.hear(heard, now) {
+                self.stage = Stage::Leaving(farewell);
+                return Wants::ALook;
+            }
+        }
+    }
+
+    /// Says what there is to say, as far as the client takes it. Ready when it was all. What it waits for rings `context`,
+    /// which has happened as far as `woken` tells.
+    pub(crate) fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        woken: Woken,
+        now: Instant,
+        outlet: &mut Outlet<'_>,
+    ) -> Poll<()> {
         if let Stage::Following(following) = &mut self.stage {
             following.woken(woken);
         }
         loop {
             match &mut self.stage {
-                Stage::Waiting(greeting) => {
-                    self.stage = match ready!(greeting.as_mut().poll(context)) {
-                        Ok(following) => Stage::Following(Box::new(following)),
-                        Err(farewell) => Stage::Leaving(farewell),
-                    };
-                }
-                Stage::Following(following) => match following.look(wakers, now) {
-                    Ok(Outlook::Quiet) => return Poll::Pending,
-                    Ok(Outlook::MayHaveNews) => {
-                        match poll_room(&mut self.out, context) {
-                            Poll::Ready(true) => {}
-                            Poll::Ready(false) => return Poll::Ready(()),
-                            // It is looked at again when a heartbeat is due.
-                            Poll::Pending if following.is_stuck(now) => return self.give_up(),
-                            Poll::Pending => return Poll::Pending,
-                        }
-                        let Some(frame) = following.next_frame(now) else { continue };
-                        if self.out.send_data(frame.into_data(), false).is_err() {
-                            return Poll::Ready(());
-                        }
+                Stage::Waiting { greeting, kept_bytes, .. } => {
+                    let greeted = ready!(greeting.as_mut().poll(context));
+                    outlet.release(*kept_bytes);
+                    match greeted {
+                        Ok(following) => self.stage = Stage::Following(Box::new(following)),
+                        Err(farewell) => self.stage = Stage::Leaving(farewell),
                     }
+                    self.hear_messages(&mut &[][..], now);
+                }
+                Stage::Following(following) => match following.look(context, now) {
+                    Ok(Outlook::Quiet) if self.sending.is_empty() => return Poll::Pending,
+                    Ok(_) => ready!(self.poll_write(now, outlet)),
                     Err(farewell) => self.stage = Stage::Leaving(farewell),
                 },
-                Stage::Leaving(_) => return self.poll_farewell(context),
+                Stage::Leaving(_) => return self.poll_farewell(context, outlet),
             }
         }
     }
 
-    /// Says the last word, or gives up when the client takes nothing.
-    fn poll_farewell(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while let Stage::Leaving(farewell) = &mut self.stage {
-            match poll_room(&mut self.out, context) {
-                Poll::Ready(true) => {}
-                Poll::Ready(false) => break,
-                Poll::Pending => {
-                    let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(limits::FAREWELL_MAX)));
-                    ready!(patience.as_mut().poll(context));
-                    return self.give_up();
-                }
+    /// Writes what there is room for: ready when it is worth to look again.
+    fn poll_write(&mut self, now: Instant, outlet: &mut Outlet<'_>) -> Poll<()> {
+        let Stage::Following(following) = &mut self.stage else { return Poll::Ready(()) };
+        let room = outlet.room();
+        if room == 0 {
+            // It is looked at again when a heartbeat is due.
+            if following.is_stuck(now) {
+                tracing::debug!("a client takes nothing; its stream is ended");
+                outlet.reset(Reason::Cancel);
+                self.sending.clear();
+                self.stage = Stage::Leaving(Farewell::Given);
+                return Poll::Ready(());
             }
-            let end = match std::mem::replace(farewell, Farewell::Silent) {
-                Farewell::Say(frame) => match self.out.send_data(frame.into_data(), false) {
-                    Ok(()) => continue,
-                    Err(_) => break,
-                },
-                Farewell::Fail(status) => status,
-                Farewell::Silent => Status::ok(""),
-            };
-            // Who has gone already needs no farewell.
-            let _ = self.out.send_trailers(trailers(&end));
-            break;
+            return Poll::Pending;
         }
+        if self.sending.is_empty() {
+            let Some(frame) = following.next_frame(now) else { return Poll::Ready(()) };
+            self.sending = frame.into_data();
+        }
+        following.has_written(now);
+        self.send(room, outlet);
         Poll::Ready(())
     }
 
-    /// The client takes nothing: what was written for it is dropped.
-    fn give_up(&mut self) -> Poll<()> {
-        tracing::debug!("a client takes nothing; its stream is ended");
-        self.out.send_reset(Reason::CANCEL);
+    fn send(&mut self, room: usize, outlet: &mut Outlet<'_>) {
+        if self.sending.len() <= room {
+            outlet.data(&std::mem::take(&mut self.sending), Ends::Later);
+        } else {
+            outlet.data(&self.sending.split_to(room), Ends::Later);
+        }
+    }
+
+    /// Says the last word, behind what was begun, or gives up when the client takes nothing.
+    fn poll_farewell(&mut self, context: &mut Context<'_>, outlet: &mut Outlet<'_>) -> Poll<()> {
+        while let Stage::Leaving(farewell) = &mut self.stage {
+            if let Farewell::Say(frame) = farewell
+                && self.sending.is_empty()
+            {
+                self.sending = frame.clone().into_data();
+                *farewell = Farewell::Silent;
+            }
+            if !self.sending.is_empty() {
+                let room = outlet.room();
+                if room > 0 {
+                    self.send(room, outlet);
+                    self.patience = None;
+                    continue;
+                }
+                let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(limits::FAREWELL_MAX)));
+                ready!(patience.as_mut().poll(context));
+                tracing::debug!("a client takes nothing; its stream is ended");
+                outlet.reset(Reason::Cancel);
+                break;
+            }
+            match farewell {
+                Farewell::Fail(status) => outlet.trailers(&trailers(status)),
+                Farewell::Say(_) | Farewell::Silent => outlet.trailers(&trailers(&Status::ok(""))),
+                Farewell::Given => {}
+            }
+            break;
+        }
         Poll::Ready(())
     }
 }

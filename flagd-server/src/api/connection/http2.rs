@@ -1,38 +1,51 @@
 //! An HTTP/2 connection: one task, which carries the streams of clients itself.
 //!
-//! A change wakes thousands of streams. hyper gives each of them a task beside the connection's; here a stream is looked
-//! at, puts its frame into the connection's buffer, and the buffer is written, all in one turn of one task
-//! (docs/decisions/016). h2 speaks the protocol. Requests that are not streams of clients go to the router, each in a
-//! task of its own, as hyper does it.
+//! A change wakes thousands of streams. Here a stream is looked at, puts its frame into the connection's buffer, and the
+//! buffer is written, all in one turn of one task (docs/decisions/016). What the protocol says is in `crate::http2`; this
+//! pumps it: bytes from the socket into it, events from it to whom they concern, and what it has to say to the socket.
+//! Requests that are not streams of clients go to the router, each in a task of its own.
+//!
+//! Nothing is kept for a connection that is silent: what is read goes through a buffer of the thread, and so does what
+//! is written, as long as the socket takes it.
 
+use std::cell::Cell;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use axum::Router;
-use bytes::Bytes;
-use h2::server::{Builder, Connection, SendResponse};
-use h2::{Ping, PingPong, RecvStream};
-use http::Request;
-use slab::Slab;
-use tokio::io::{AsyncRead, AsyncWrite};
+use http::request::Parts;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
 use super::answer;
+use super::exchange::{Carried, exchange};
 use super::pulse::{LOOK_INTERVAL, Pulse, Seen, Verdict};
-use super::ready::{Doorbell, Part, Ready, Wakers};
-use super::socket::{Heard, Socket};
-use crate::api::stream::{Session, StreamService};
+use super::ready::{Doorbell, Part, Ready};
+use crate::api::stream::{Session, StreamService, Wants};
 use crate::clock::Clock;
+use crate::http2::{Connection, Ends, Event, Fault, Outlet, Place, Reason};
 use crate::limits;
 
-/// Streams that are looked at before what they wrote goes out: about what the processor's caches hold, and several
-/// full buffers.
+/// Streams that are looked at before what they wrote goes out: about what the processor's caches hold, and a full buffer.
 const STREAMS_PER_WRITE: usize = 128;
 /// Looks at who is ready in one turn of the task; after that others have theirs.
 const LOOKS_PER_TURN: usize = 8;
+/// Things that came in, requests and parts of them, that are brought to somebody in one turn.
+const EVENTS_PER_TURN: usize = 1_024;
+/// Times that the socket is written to and read from in one look.
+const ROUNDS_PER_LOOK: usize = 8;
+/// So much is read at once, in bytes.
+const READ_BYTES: usize = 64 * 1024;
+
+/// A thread keeps no larger buffer, in bytes: a few large answers' heads may need more for once.
+const SCRATCH_MAX_BYTES: usize = 256 * 1024;
+
+/// Why a connection ends that was opened for nothing. Nothing is wrong with that.
+const NOTHING_ASKED: Fault = Fault { reason: Reason::NoError, what: "nothing was asked" };
 
 /// What answers the requests of a connection.
 #[derive(Clone, Debug)]
@@ -45,18 +58,15 @@ pub(crate) struct Services {
     pub(crate) clock: Clock,
 }
 
-/// h2 with all its limits.
-fn protocol() -> Builder {
-    let mut builder = Builder::new();
-    builder
-        .max_concurrent_streams(limits::STREAMS_PER_CONNECTION_MAX)
-        .max_local_error_reset_streams(Some(limits::LOCAL_ERROR_RESET_STREAMS_MAX))
-        .max_pending_accept_reset_streams(limits::PENDING_ACCEPT_RESET_STREAMS_MAX)
-        .max_header_list_size(limits::HEADER_LIST_MAX_BYTES)
-        .initial_window_size(limits::WINDOW_BYTES)
-        .initial_connection_window_size(limits::WINDOW_BYTES)
-        .max_send_buffer_size(limits::SEND_BUFFER_BYTES);
-    builder
+/// Buffers that the connections of a thread use in turns.
+#[derive(Debug, Default)]
+struct Scratch {
+    read: Vec<u8>,
+    write: Vec<u8>,
+}
+
+thread_local! {
+    static SCRATCH: Cell<Scratch> = const { Cell::new(Scratch { read: Vec::new(), write: Vec::new() }) };
 }
 
 /// Serves one connection to its end. After `closing` it takes no new request.
@@ -66,20 +76,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     services: Services,
     mut closing: watch::Receiver<bool>,
 ) {
-    let heard = Heard::default();
-    // Boxed, because its room would be kept by the connection as long as that lives.
-    let handshake = Box::pin(protocol().handshake(Socket::new(socket, heard.clone())));
-    let mut http2 = match Box::pin(tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, handshake)).await {
-        Ok(Ok(connection)) => Http2::new(connection, peer, services, heard),
-        Ok(Err(error)) => {
-            tracing::debug!(%peer, %error, "a connection spoke no HTTP/2");
-            return;
-        }
-        Err(_) => {
-            tracing::debug!(%peer, "a connection did not speak and was closed");
-            return;
-        }
-    };
+    let mut http2 = Http2::new(socket, peer, services);
     // An error means that the server is gone, which is the same.
     let mut closing = pin!(async { drop(closing.wait_for(|closing| *closing).await) });
     let mut look = pin!(tokio::time::sleep(LOOK_INTERVAL));
@@ -89,54 +86,87 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// A stream of a client, and what wakes it.
-struct Seat {
-    session: Session,
-    doorbell: Arc<Doorbell>,
-    wakers: Wakers,
+/// Who answers a request.
+enum Seat {
+    /// A client is followed here.
+    Client { session: Session, doorbell: Arc<Doorbell>, waker: Waker },
+    /// A task answers it.
+    Task { carried: Carried, doorbell: Arc<Doorbell> },
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// The rest is written, nothing is read.
+    Ending,
+}
+
+/// Where there may be something to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// Nowhere, until the socket wakes.
+    Nowhere,
+    Socket,
+    /// In what was read before, which had to wait because something was to be written first; then in the socket.
+    Unread,
+}
+
+/// What reading has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Read {
+    Something,
+    /// Nothing, until the socket wakes.
+    Nothing,
+    /// The other end has gone.
+    End,
 }
 
 struct Http2<S> {
-    connection: Connection<Socket<S>, Bytes>,
-    pings: Option<PingPong>,
-    seats: Slab<Box<Seat>>,
+    socket: S,
+    connection: Connection,
+    stage: Stage,
+    /// What was read and could not be taken yet.
+    unread: Vec<u8>,
+    source: Source,
+    /// So much more may be brought to somebody in this turn.
+    events_left: usize,
+    seats: Vec<Option<Box<Seat>>>,
     ready: Arc<Ready>,
     socket_waker: Waker,
     clock: Arc<Doorbell>,
     clock_waker: Waker,
     services: Services,
     peer: SocketAddr,
-    heard: Heard,
     pulse: Pulse,
+    heard: bool,
     asked: bool,
     is_closing: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Http2<S> {
-    fn new(
-        mut connection: Connection<Socket<S>, Bytes>,
-        peer: SocketAddr,
-        services: Services,
-        heard: Heard,
-    ) -> Http2<S> {
+    fn new(socket: S, peer: SocketAddr, services: Services) -> Http2<S> {
         let ready = Arc::<Ready>::default();
         let clock = Doorbell::new(&ready, Part::Clock);
         let http2 = Http2 {
-            pings: connection.ping_pong(),
-            connection,
-            seats: Slab::new(),
+            socket,
+            connection: Connection::new(),
+            stage: Stage::Open,
+            unread: Vec::new(),
+            source: Source::Socket,
+            events_left: 0,
+            seats: Vec::new(),
             socket_waker: Waker::from(Arc::clone(&ready)),
             clock_waker: Waker::from(Arc::clone(&clock)),
             clock,
             ready,
             services,
             peer,
-            heard,
             pulse: Pulse::default(),
+            heard: false,
             asked: false,
             is_closing: false,
         };
-        http2.socket_waker.wake_by_ref();
         http2.clock_waker.wake_by_ref();
         http2
     }
@@ -145,16 +175,56 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2<S> {
     fn turn(
         &mut self,
         context: &mut Context<'_>,
-        mut closing: Pin<&mut impl Future<Output = ()>>,
-        mut look: Pin<&mut Sleep>,
-    ) -> Poll<Result<(), h2::Error>> {
+        closing: Pin<&mut impl Future<Output = ()>>,
+        look: Pin<&mut Sleep>,
+    ) -> Poll<io::Result<()>> {
+        let mut scratch = SCRATCH.take();
+        self.borrow(&mut scratch);
         let ready = Arc::clone(&self.ready);
         ready.begin(context.waker());
+        self.events_left = EVENTS_PER_TURN;
+        let ended = self.looks(&ready, &mut scratch, closing, look);
+        if ended.is_pending() && ready.end() {
+            context.waker().wake_by_ref();
+        }
+        self.give_back(&mut scratch);
+        SCRATCH.set(scratch);
+        ended
+    }
+
+    /// What is to be written is put into the thread's buffer, unless something is left from before.
+    fn borrow(&mut self, scratch: &mut Scratch) {
+        let out = self.connection.out();
+        if out.capacity() == 0 {
+            std::mem::swap(out, &mut scratch.write);
+        }
+    }
+
+    /// What could not be written is kept by itself.
+    fn give_back(&mut self, scratch: &mut Scratch) {
+        let out = self.connection.out();
+        if scratch.write.capacity() == 0 {
+            let left = out.as_slice().to_vec();
+            scratch.write = std::mem::replace(out, left);
+            scratch.write.clear();
+            scratch.write.shrink_to(SCRATCH_MAX_BYTES);
+        } else if out.is_empty() {
+            *out = Vec::new();
+        }
+    }
+
+    fn looks(
+        &mut self,
+        ready: &Ready,
+        scratch: &mut Scratch,
+        mut closing: Pin<&mut impl Future<Output = ()>>,
+        mut look: Pin<&mut Sleep>,
+    ) -> Poll<io::Result<()>> {
         for _ in 0..LOOKS_PER_TURN {
             let now = Instant::now();
             for part in ready.take(STREAMS_PER_WRITE) {
                 match part {
-                    Part::Stream(place) => self.look_at_stream(place, now),
+                    Part::Stream(place) => self.look_at_stream(Place(place), now),
                     Part::Clock => {
                         if self.look_at_clock(closing.as_mut(), look.as_mut()).is_ready() {
                             return Poll::Ready(Ok(()));
@@ -162,55 +232,258 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2<S> {
                     }
                 }
             }
-            if ready.take_socket()
-                && let Poll::Ready(ended) = self.look_at_socket()
-            {
+            if ready.take_socket() && self.source == Source::Nowhere {
+                self.source = Source::Socket;
+            }
+            if let Poll::Ready(ended) = self.look_at_socket(&mut scratch.read, now) {
                 return Poll::Ready(ended);
             }
             if !ready.is_one_noted() {
                 break;
             }
         }
-        if ready.end() {
-            context.waker().wake_by_ref();
-        }
         Poll::Pending
     }
 
-    fn look_at_stream(&mut self, place: usize, now: Instant) {
+    fn look_at_stream(&mut self, place: Place, now: Instant) {
         // One that has ended meanwhile may still have been noted.
-        let Some(seat) = self.seats.get_mut(place) else { return };
-        let woken = seat.doorbell.take();
-        if seat.session.poll(&seat.wakers, woken, now).is_ready() {
-            self.seats.remove(place);
+        let Some(Some(seat)) = self.seats.get_mut(place.0).map(Option::as_deref_mut) else { return };
+        let outlet = &mut Outlet::new(&mut self.connection, place);
+        let looked = match seat {
+            Seat::Client { session, doorbell, waker } => {
+                let woken = doorbell.take();
+                session.poll(&mut Context::from_waker(waker), woken, now, outlet)
+            }
+            Seat::Task { carried, doorbell } => {
+                doorbell.take();
+                carried.carry(outlet)
+            }
+        };
+        if looked.is_ready() {
+            self.leave(place);
         }
     }
 
-    /// Reads and writes as much as there is.
-    fn look_at_socket(&mut self) -> Poll<Result<(), h2::Error>> {
-        loop {
-            match self.connection.poll_accept(&mut Context::from_waker(&self.socket_waker)) {
-                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-                Poll::Ready(None) => return Poll::Ready(Ok(())),
-                Poll::Pending => return Poll::Pending,
+    /// A stream is done, or nobody wants it any more.
+    fn leave(&mut self, place: Place) {
+        if let Some(seat) = self.seats.get_mut(place.0) {
+            *seat = None;
+        }
+        self.connection.forget(place);
+        if self.connection.carried() == 0 {
+            self.seats = Vec::new();
+        }
+    }
+
+    /// Writes and reads as long as one makes room for the other, up to a bound.
+    fn look_at_socket(&mut self, scratch: &mut Vec<u8>, now: Instant) -> Poll<io::Result<()>> {
+        for _ in 0..ROUNDS_PER_LOOK {
+            while let Some(place) = self.connection.next_in_line() {
+                self.look_at_stream(place, now);
+            }
+            let is_written = self.write()?;
+            if is_written && (self.stage == Stage::Ending || self.connection.is_done()) {
+                return self.shut_down(scratch);
+            }
+            match self.read(scratch, now)? {
+                Read::Something => {}
+                // The socket took a whole buffer, and somebody waits for that.
+                Read::Nothing if is_written && self.connection.has_turn() => {}
+                Read::Nothing => return Poll::Pending,
+                Read::End => return Poll::Ready(Ok(())),
+            }
+        }
+        self.socket_waker.wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Ends the connection. What has come and was not read is read: a system that throws it away tells the other end in a
+    /// way that may overtake what was said last.
+    fn shut_down(&mut self, scratch: &mut Vec<u8>) -> Poll<io::Result<()>> {
+        let context = &mut Context::from_waker(&self.socket_waker);
+        let ended = Pin::new(&mut self.socket).poll_shutdown(context);
+        scratch.resize(READ_BYTES, 0);
+        for _ in 0..ROUNDS_PER_LOOK {
+            let mut unread = ReadBuf::new(scratch);
+            let read = Pin::new(&mut self.socket).poll_read(context, &mut unread);
+            if !matches!(read, Poll::Ready(Ok(()))) || unread.filled().is_empty() {
+                break;
+            }
+        }
+        ended
+    }
+
+    /// Writes what the socket takes; whether that was all.
+    fn write(&mut self) -> io::Result<bool> {
+        let out = self.connection.out();
+        let context = &mut Context::from_waker(&self.socket_waker);
+        while !out.is_empty() {
+            match Pin::new(&mut self.socket).poll_write(context, out) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(bytes)) if bytes == out.len() => out.clear(),
+                Poll::Ready(Ok(bytes)) => drop(out.drain(..bytes)),
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads once, unless so much is to be written that nothing is taken, and takes what was read.
+    fn read(&mut self, scratch: &mut Vec<u8>, now: Instant) -> io::Result<Read> {
+        if self.stage == Stage::Ending || self.connection.is_full() {
+            return Ok(Read::Nothing);
+        }
+        if self.events_left == 0 {
+            // The rest is for the next turn, after others have had theirs.
+            self.socket_waker.wake_by_ref();
+            return Ok(Read::Nothing);
+        }
+        match self.source {
+            Source::Nowhere => return Ok(Read::Nothing),
+            Source::Unread => {
+                self.source = Source::Socket;
+                self.take_unread(now);
+                return Ok(Read::Something);
+            }
+            Source::Socket => {}
+        }
+        scratch.resize(READ_BYTES, 0);
+        let mut buffer = ReadBuf::new(scratch);
+        let context = &mut Context::from_waker(&self.socket_waker);
+        match Pin::new(&mut self.socket).poll_read(context, &mut buffer) {
+            Poll::Pending => {
+                self.source = Source::Nowhere;
+                return Ok(Read::Nothing);
+            }
+            Poll::Ready(read) => read?,
+        }
+        let came = buffer.filled();
+        if came.is_empty() {
+            return Ok(Read::End);
+        }
+        self.heard = true;
+        if self.unread.is_empty() {
+            let left = self.take(came, now);
+            self.unread = left.to_vec();
+        } else {
+            self.unread.extend_from_slice(came);
+            self.take_unread(now);
+        }
+        Ok(Read::Something)
+    }
+
+    fn take_unread(&mut self, now: Instant) {
+        let unread = std::mem::take(&mut self.unread);
+        let left = self.take(&unread, now);
+        self.unread = if left.len() == unread.len() { unread } else { left.to_vec() };
+    }
+
+    /// Takes what came apart, and brings it to whom it concerns; what is left must be shown again.
+    fn take<'a>(&mut self, mut came: &'a [u8], now: Instant) -> &'a [u8] {
+        while self.events_left > 0 {
+            match self.connection.next(&mut came) {
+                Ok(Some(event)) => {
+                    self.events_left -= 1;
+                    self.bring(event, now);
+                }
+                Ok(None) => {
+                    if self.connection.is_full() {
+                        self.source = Source::Unread;
+                    }
+                    return came;
+                }
+                Err(fault) => {
+                    self.fail(&fault);
+                    return &[];
+                }
+            }
+        }
+        self.source = Source::Unread;
+        came
+    }
+
+    fn bring(&mut self, event: Event<'_>, now: Instant) {
+        match event {
+            Event::Request { place, head, ends } => self.begin(place, *head, ends, now),
+            Event::Data { place, bytes, ends } => self.bring_data(place, bytes, ends, now),
+            Event::Trailers { place, trailers } => {
+                if let Some(Some(seat)) = self.seats.get(place.0)
+                    && let Seat::Task { carried, .. } = &**seat
+                {
+                    carried.bring_trailers(trailers);
+                } else {
+                    // What the client of a stream says there says nothing.
+                    self.bring_data(place, &[], Ends::Here, now);
+                }
+            }
+            Event::Reset { place } => self.leave(place),
+        }
+    }
+
+    fn bring_data(&mut self, place: Place, bytes: &[u8], ends: Ends, now: Instant) {
+        let Some(Some(seat)) = self.seats.get_mut(place.0).map(Option::as_deref_mut) else { return };
+        match seat {
+            Seat::Client { session, .. } => {
+                let outlet = &mut Outlet::new(&mut self.connection, place);
+                if session.hear(bytes, ends, now, outlet) == Wants::ALook {
+                    self.look_at_stream(place, now);
+                }
+            }
+            Seat::Task { carried, .. } => {
+                let unread = carried.bring(bytes, ends);
+                self.connection.release(place, unread);
             }
         }
     }
 
-    fn begin(&mut self, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    fn begin(&mut self, place: Place, head: Parts, ends: Ends, now: Instant) {
         self.asked = true;
-        if !StreamService::is_for(&request) {
-            tokio::spawn(answer::answer(request, respond, self.services.clone(), self.peer));
-            return;
+        let doorbell = Doorbell::new(&self.ready, Part::Stream(place.0));
+        let waker = Waker::from(Arc::clone(&doorbell));
+        let seat = if StreamService::is_for(&head) {
+            let outlet = &mut Outlet::new(&mut self.connection, place);
+            let ear = Arc::clone(&doorbell) as _;
+            let Some(session) = self.services.streams.open(&head.headers, outlet, self.peer, ear) else {
+                return self.connection.forget(place);
+            };
+            waker.wake_by_ref();
+            Seat::Client { session, doorbell, waker }
+        } else {
+            let (carried, asked, answering) = exchange(waker, ends);
+            tokio::spawn(answer::answer(head, asked, answering, self.services.clone(), self.peer));
+            Seat::Task { carried, doorbell }
+        };
+        if self.seats.len() <= place.0 {
+            self.seats.resize_with(place.0 + 1, || None);
         }
-        let entry = self.seats.vacant_entry();
-        let doorbell = Doorbell::new(&self.ready, Part::Stream(entry.key()));
-        let wakers = Wakers::of(&doorbell);
-        let ear = Arc::clone(&doorbell) as _;
-        if let Some(session) = self.services.streams.open(request, respond, self.peer, ear) {
-            let seat = entry.insert(Box::new(Seat { session, doorbell, wakers }));
-            seat.wakers.rest.wake_by_ref();
+        if let Some(free) = self.seats.get_mut(place.0) {
+            *free = Some(Box::new(seat));
+        }
+        if ends == Ends::Here {
+            self.bring_data(place, &[], ends, now);
+        }
+    }
+
+    /// Ends everything that is carried, and then the connection.
+    fn fail(&mut self, fault: &Fault) {
+        tracing::debug!(peer = %self.peer, %fault, "a connection is ended");
+        self.connection.fail(fault);
+        self.seats.clear();
+        self.stage = Stage::Ending;
+    }
+
+    /// Ends the answers of which the client takes nothing; streams of clients do that themselves.
+    fn leave_stuck(&mut self) {
+        for place in 0..self.seats.len() {
+            if let Some(Some(seat)) = self.seats.get_mut(place)
+                && let Seat::Task { carried, .. } = &mut **seat
+                && LOOK_INTERVAL.saturating_mul(carried.looks_without_progress()) >= limits::STUCK_MAX
+            {
+                tracing::debug!(peer = %self.peer, "a client takes nothing of its answer, which is ended");
+                self.connection.reset(Place(place), Reason::Cancel);
+                self.leave(Place(place));
+            }
         }
     }
 
@@ -223,16 +496,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2<S> {
         let waker = self.clock_waker.clone();
         let mut context = Context::from_waker(&waker);
         if !self.is_closing && closing.poll(&mut context).is_ready() {
-            self.dismiss();
+            self.is_closing = true;
+            if self.stage == Stage::Open {
+                self.connection.dismiss();
+            }
         }
         while look.as_mut().poll(&mut context).is_ready() {
             look.as_mut().reset(Instant::now() + LOOK_INTERVAL);
-            let seen =
-                Seen { heard: self.heard.take(), busy: self.connection.has_streams(), new: !self.asked };
+            self.connection.forgive();
+            self.leave_stuck();
+            let seen = Seen {
+                heard: std::mem::take(&mut self.heard),
+                busy: self.connection.carried() > 0,
+                new: !self.asked,
+            };
             match self.pulse.look(seen) {
-                Verdict::Fine => {}
-                Verdict::Ping => self.ping(),
-                Verdict::Dismiss => self.dismiss(),
+                Verdict::Ping if self.stage == Stage::Open => self.connection.ping(),
+                Verdict::Dismiss if self.stage == Stage::Open => self.connection.dismiss(),
+                Verdict::Fine | Verdict::Ping | Verdict::Dismiss => {}
+                // What is on its way may then be asked again elsewhere.
+                Verdict::Close if seen.new && self.stage == Stage::Open => self.fail(&NOTHING_ASKED),
                 Verdict::Close => {
                     tracing::debug!(peer = %self.peer, ?seen, "a connection was closed");
                     return Poll::Ready(());
@@ -241,145 +524,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Http2<S> {
         }
         Poll::Pending
     }
-
-    /// Takes no more requests, and ends when those are answered that were taken.
-    fn dismiss(&mut self) {
-        if !std::mem::replace(&mut self.is_closing, true) {
-            self.connection.graceful_shutdown();
-            self.socket_waker.wake_by_ref();
-        }
-    }
-
-    fn ping(&mut self) {
-        let Some(pings) = &mut self.pings else { return };
-        // An answer that came is taken, or the next ping would not go out. What it says is that something came.
-        let _ = pings.poll_pong(&mut Context::from_waker(&self.socket_waker));
-        if let Err(error) = pings.send_ping(Ping::opaque()) {
-            tracing::debug!(peer = %self.peer, %error, "a connection was not asked whether it is there");
-        }
-        self.socket_waker.wake_by_ref();
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::hub::Hub;
-    use crate::limits::Admission;
-    use crate::metrics::ServerMetrics;
-    use crate::store::log::Log;
-    use crate::store::memory::Memory;
-    use flagd_proto::Message as _;
-    use flagd_proto::stream::{ClientMessage, Hello, client_message};
-    use std::time::Duration;
-    use tokio::io::DuplexStream;
-    use tokio::task::JoinHandle;
-
-    /// The other end of a connection that is served, its task, and what closes the server.
-    async fn open() -> (DuplexStream, JoinHandle<()>, watch::Sender<bool>) {
-        let clock = Clock::fixed(784_111_777_000);
-        let log = Log::new(Arc::new(Memory::new(u64::MAX)));
-        crate::serve::begin(&log, &clock).await.unwrap();
-        let hub = Hub::start(log, clock.clone()).await.unwrap();
-        let streams = StreamService::new(hub, Arc::new(ServerMetrics::default()), &Admission::default());
-        let services = Services { streams, router: Router::new().fallback(|| async { "hello" }), clock };
-        let (near, far) = tokio::io::duplex(64 * 1024);
-        let (close, closing) = watch::channel(false);
-        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        (far, tokio::spawn(serve(near, peer, services, closing)), close)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_carries_nothing_for_five_minutes_is_dismissed_and_who_is_silent_is_closed() {
-        for (answers, from, until) in [(true, 290, 320), (false, 30, 41)] {
-            let (far, serving, _close) = open().await;
-            let (mut requests, connection) = h2::client::handshake(far).await.unwrap();
-            let mut connection = Box::pin(connection);
-            let (answer, _) =
-                requests.send_request(Request::get("http://test/").body(()).unwrap(), true).unwrap();
-            let answer = tokio::select! {
-                answer = answer => answer.unwrap(),
-                _ = connection.as_mut() => panic!("the connection goes on"),
-            };
-            assert_eq!(answer.headers()["date"], "Sun, 06 Nov 1994 08:49:37 GMT");
-            drop(answer);
-            let began = Instant::now();
-            if answers {
-                connection.await.unwrap();
-                serving.await.unwrap();
-            } else {
-                // It is there and never looked at again.
-                serving.await.unwrap();
-                drop(connection);
-            }
-            let took = began.elapsed().as_secs();
-            assert!((from..until).contains(&took), "{took} s");
-        }
-    }
-
-    /// A client of an environment that is there (it would be answered) or is not (it is refused), which never has room.
-    async fn takes_nothing(environment: &str) -> Duration {
-        let (far, _serving, _close) = open().await;
-        let mut protocol = h2::client::Builder::new();
-        let (mut requests, connection) =
-            protocol.initial_window_size(0).handshake::<_, Bytes>(far).await.unwrap();
-        tokio::spawn(connection);
-        let request = Request::post("http://test/flagd.stream.v1.Stream/Follow")
-            .header("content-type", "application/grpc")
-            .body(())
-            .unwrap();
-        let (answer, mut said) = requests.send_request(request, false).unwrap();
-        let hello = Hello {
-            environment: environment.to_owned(),
-            instance: vec![1; 16].into(),
-            connect_counter: 1,
-            ..Hello::default()
-        };
-        let hello = ClientMessage { message: Some(client_message::Message::Hello(hello)) };
-        let hello = hello.encode_to_vec();
-        let length = u32::try_from(hello.len()).unwrap().to_be_bytes();
-        said.send_data([&[0], &length[..], &hello].concat().into(), false).unwrap();
-        let mut body = answer.await.unwrap().into_body();
-        let began = Instant::now();
-        let ended = tokio::time::timeout(Duration::from_mins(5), body.data()).await.expect("it ends");
-        let ended = ended.unwrap().unwrap_err();
-        assert_eq!(ended.reason(), Some(h2::Reason::CANCEL));
-        began.elapsed()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stream_whose_client_takes_nothing_ends() {
-        for (environment, least) in [
-            ("default", limits::STUCK_MAX.saturating_sub(limits::HEARTBEAT_INTERVAL)),
-            ("other", limits::FAREWELL_MAX),
-        ] {
-            let took = takes_nothing(environment).await;
-            assert!(least <= took && took < least + Duration::from_secs(25), "{environment}: {took:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_asks_nothing_or_speaks_nothing_is_closed_at_once() {
-        let (far, serving, _close) = open().await;
-        let (_requests, connection) = h2::client::handshake(far).await.unwrap();
-        let began = Instant::now();
-        let _ = tokio::time::timeout(Duration::from_mins(1), connection).await.expect("it is closed");
-        serving.await.unwrap();
-        assert!(began.elapsed() <= 2 * limits::HANDSHAKE_TIMEOUT, "{:?}", began.elapsed());
-        let (_far, serving, _close) = open().await;
-        let began = Instant::now();
-        serving.await.unwrap();
-        assert_eq!(began.elapsed().as_secs(), limits::HANDSHAKE_TIMEOUT.as_secs());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_server_that_closes_lets_idle_connections_go_at_once() {
-        let (far, serving, close) = open().await;
-        let (_requests, connection) = h2::client::handshake(far).await.unwrap();
-        close.send_replace(true);
-        let began = Instant::now();
-        connection.await.unwrap();
-        serving.await.unwrap();
-        assert!(began.elapsed() < Duration::from_secs(1));
-    }
-}
+mod tests;

@@ -143,15 +143,9 @@ pub(crate) struct Woken(u8);
 
 impl Woken {
     const BELL: u8 = 1;
-    const VOICE: u8 = 2;
-    const REST: u8 = 4;
+    const REST: u8 = 2;
 
-    /// Whether the other end may have said something.
-    pub(crate) fn by_voice(self) -> bool {
-        self.0 & Woken::VOICE != 0
-    }
-
-    /// Whether it may have been anything but the other end and the bell.
+    /// Whether it may have been anything but the bell.
     pub(crate) fn by_the_rest(self) -> bool {
         self.0 & Woken::REST != 0
     }
@@ -193,36 +187,6 @@ impl Wake for Doorbell {
     }
 }
 
-/// The same doorbell, for what the other end says.
-struct Voice(Arc<Doorbell>);
-
-impl Wake for Voice {
-    fn wake(self: Arc<Self>) {
-        self.0.woken_by(Woken::VOICE);
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.woken_by(Woken::VOICE);
-    }
-}
-
-/// What wakes a part that hears somebody.
-#[derive(Debug)]
-pub(crate) struct Wakers {
-    /// For what the other end says.
-    pub(crate) voice: Waker,
-    /// For the rest.
-    pub(crate) rest: Waker,
-}
-
-impl Wakers {
-    /// Those that ring a doorbell.
-    pub(super) fn of(doorbell: &Arc<Doorbell>) -> Wakers {
-        let voice = Waker::from(Arc::new(Voice(Arc::clone(doorbell))));
-        Wakers { voice, rest: Waker::from(Arc::clone(doorbell)) }
-    }
-}
-
 impl Ear for Doorbell {
     fn rung(&self) {
         self.woken_by(Woken::BELL);
@@ -258,17 +222,15 @@ mod tests {
         for places in [[4, 7], [4, BITS], [BITS, BITS + 1]] {
             let doorbells = places.map(|place| Doorbell::new(&ready, Part::Stream(place)));
             let [one, other] = &doorbells;
-            let wakers = [one, other].map(Wakers::of);
             one.rung();
             other.rung();
-            wakers[0].rest.wake_by_ref();
+            Waker::from(Arc::clone(one)).wake();
             assert_eq!(taken(&ready), parts(places));
-            let by = |woken: Woken| (woken.by_voice(), woken.by_the_rest());
-            assert_eq!((by(one.take()), by(other.take())), ((false, true), (false, false)));
+            assert_eq!((one.take().by_the_rest(), other.take().by_the_rest()), (true, false));
             assert_eq!(one.take(), Woken::default());
-            wakers[1].voice.wake_by_ref();
-            assert_eq!(by(other.take()), (true, false));
+            other.wake_by_ref();
             assert_eq!(taken(&ready), [Part::Stream(places[1])]);
+            assert!(other.take().by_the_rest());
             assert_eq!(taken(&ready), []);
         }
     }

@@ -11,15 +11,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use flagd_proto::frame::Frame;
-use flagd_proto::stream::{ClientMessage, client_message::Message};
+use flagd_proto::stream::client_message::Message;
 use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 use tonic::Status;
 
-use super::super::connection::ready::{Wakers, Woken};
+use super::super::connection::ready::Woken;
 use super::super::gate::Ticket;
-use super::inbound::Inbound;
+use super::inbound::Heard;
 use super::{Farewell, Opening, go_away, hello, is_the_clients_fault};
 use crate::hub::bell::Listener;
 use crate::hub::environment::Memory;
@@ -125,7 +125,6 @@ pub(super) struct Following {
     place: Place,
     _ticket: Option<Ticket>,
     replaced: Option<oneshot::Receiver<()>>,
-    inbound: Inbound,
     listener: Listener,
     encoding: Encoding,
     pub(super) subscriber: Subscriber,
@@ -135,8 +134,7 @@ pub(super) struct Following {
     may_have_news: bool,
     heartbeat: Pin<Box<Sleep>>,
     is_time_to_beat: bool,
-    last_frame: Instant,
-    voice: Look,
+    last_written: Instant,
     rest: Look,
 }
 
@@ -144,7 +142,6 @@ impl Following {
     pub(super) fn new(
         place: Place,
         replaced: Option<oneshot::Receiver<()>>,
-        inbound: Inbound,
         ticket: Option<Ticket>,
         opening: Opening,
     ) -> Following {
@@ -154,46 +151,42 @@ impl Following {
             place,
             _ticket: ticket,
             replaced,
-            inbound,
             subscriber: Subscriber::default(),
             full: None,
             told_stale: false,
             may_have_news: true,
             heartbeat: Box::pin(tokio::time::sleep(limits::HEARTBEAT_INTERVAL)),
             is_time_to_beat: false,
-            last_frame: Instant::now(),
-            voice: Look::Due,
+            last_written: Instant::now(),
             rest: Look::Due,
         }
     }
 
     /// What it waited for has happened, as far as `woken` tells.
     pub(super) fn woken(&mut self, woken: Woken) {
-        if woken.by_voice() {
-            self.voice = Look::Due;
-        }
         if woken.by_the_rest() {
             self.rest = Look::Due;
         }
     }
 
-    /// Hears what the client says and looks at what else may have happened, until it waits for all of it. The client is
-    /// heard also while it takes nothing.
-    pub(super) fn look(&mut self, wakers: &Wakers, now: Instant) -> Result<Outlook, Farewell> {
+    /// Looks at what may have happened, until it waits for all of it.
+    pub(super) fn look(&mut self, context: &mut Context<'_>, now: Instant) -> Result<Outlook, Farewell> {
         let has_rung = self.listener.has_rung();
         self.may_have_news |= has_rung;
         if has_rung && self.place.environment.is_closing() {
             return Err(go_away("this server stops"));
         }
-        if std::mem::replace(&mut self.voice, Look::Done) == Look::Due {
-            self.hear(&mut Context::from_waker(&wakers.voice), now)?;
-        }
         // What it finds may have to be looked at, too: a full state that is asked for anew.
         while std::mem::replace(&mut self.rest, Look::Done) == Look::Due {
-            self.look_at_rest(&mut Context::from_waker(&wakers.rest), now)?;
+            self.look_at_rest(context, now)?;
         }
         let has_work = self.subscriber.has_more() || self.may_pull() || self.is_beat_due();
         Ok(if has_work { Outlook::MayHaveNews } else { Outlook::Quiet })
+    }
+
+    /// Whether something is to be looked at.
+    pub(super) fn is_due(&self) -> bool {
+        self.rest == Look::Due
     }
 
     /// The next frame to write, now that there is room for it. `None`: nothing was new, or it must look again.
@@ -202,24 +195,22 @@ impl Following {
             self.pull();
         }
         let frame = self.subscriber.pop().or_else(|| self.is_beat_due().then(|| self.beat()))?;
-        self.last_frame = now;
         self.is_time_to_beat = false;
+        self.has_written(now);
         Some(frame)
+    }
+
+    /// Part of a frame was written.
+    pub(super) fn has_written(&mut self, now: Instant) {
+        self.last_written = now;
     }
 
     /// It has something to write and its client takes nothing, for so long that it holds on for nobody.
     pub(super) fn is_stuck(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.last_frame) >= limits::STUCK_MAX
+        now.saturating_duration_since(self.last_written) >= limits::STUCK_MAX
     }
 
-    fn hear(&mut self, context: &mut Context<'_>, now: Instant) -> Result<(), Farewell> {
-        while let Poll::Ready(message) = self.inbound.poll_message(context) {
-            self.take(message, now)?;
-        }
-        Ok(())
-    }
-
-    /// Looks at everything that wakes it beside the client and the bell.
+    /// Looks at everything that wakes it beside the bell.
     fn look_at_rest(&mut self, context: &mut Context<'_>, now: Instant) -> Result<(), Farewell> {
         if self.replaced.as_mut().is_some_and(|replaced| replaced.poll_unpin(context).is_ready()) {
             return Err(Farewell::Fail(Status::aborted("a newer stream of this instance took over")));
@@ -285,18 +276,20 @@ impl Following {
         while self.heartbeat.as_mut().poll(context).is_ready() {
             // Time goes on while others are looked at.
             let now = now.max(self.heartbeat.deadline());
-            let due = self.last_frame + limits::HEARTBEAT_INTERVAL;
+            let due = self.last_written + limits::HEARTBEAT_INTERVAL;
             is_due |= due <= now;
             self.heartbeat.as_mut().reset(if due <= now { now + limits::HEARTBEAT_INTERVAL } else { due });
         }
         is_due
     }
 
-    fn take(&mut self, message: Result<Option<ClientMessage>, Status>, now: Instant) -> Result<(), Farewell> {
+    /// Hears what the client says.
+    pub(super) fn hear(&mut self, heard: Result<Heard, Status>, now: Instant) -> Result<(), Farewell> {
         let environment = &self.place.environment;
-        let message = match message {
-            Ok(Some(message)) => message.message,
-            Ok(None) => return Err(Farewell::Silent),
+        let message = match heard {
+            Ok(Heard::Message(message)) => message.message,
+            Ok(Heard::Nothing) => return Ok(()),
+            Ok(Heard::End) => return Err(Farewell::Silent),
             Err(status) if is_the_clients_fault(&status) => return Err(Farewell::Fail(status)),
             Err(status) => {
                 tracing::debug!(environment = %environment.name(), %status, "a stream broke");

@@ -3,115 +3,94 @@
 //! A message may come in pieces, and several may come at once. One that came whole is read where it lies; only a rest is
 //! kept, and nothing while a client is silent.
 
-use std::task::{Context, Poll, ready};
-
-use bytes::Bytes;
 use flagd_proto::Message as _;
 use flagd_proto::frame::PREFIX_BYTES;
 use flagd_proto::stream::ClientMessage;
-use h2::RecvStream;
 use tonic::Status;
 
-use super::super::connection::answer::poll_data;
+use crate::http2::Ends;
 use crate::limits;
 
-/// The messages of one client.
-#[derive(Debug)]
+/// Cuts what a client says into messages.
+#[derive(Debug, Default)]
 pub(super) struct Inbound {
-    body: RecvStream,
-    cutter: Cutter,
+    /// What has come and was not read: less than a message, unless somebody keeps more for later.
+    kept: Vec<u8>,
+    /// How much of it was read since.
+    read: usize,
+    has_ended: bool,
+}
+
+/// What there is to be heard.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is heard at once; a box would be one for each acknowledgement"
+)]
+#[derive(Debug, PartialEq)]
+pub(super) enum Heard {
+    /// A message.
+    Message(ClientMessage),
+    /// Nothing yet.
+    Nothing,
+    /// The client has said its last.
+    End,
 }
 
 impl Inbound {
-    pub(super) fn new(body: RecvStream) -> Inbound {
-        Inbound { body, cutter: Cutter::default() }
+    /// Keeps what has come for later.
+    pub(super) fn keep(&mut self, came: &[u8], ends: Ends) {
+        self.kept.extend_from_slice(came);
+        self.ended(ends);
     }
 
-    /// The next message; `None` when the client has said its last.
-    pub(super) async fn message(&mut self) -> Result<Option<ClientMessage>, Status> {
-        std::future::poll_fn(|context| self.poll_message(context)).await
+    /// Notes whether more comes.
+    pub(super) fn ended(&mut self, ends: Ends) {
+        self.has_ended |= ends == Ends::Here;
     }
 
-    /// The next message; `None` when the client has said its last.
-    pub(super) fn poll_message(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<Option<ClientMessage>, Status>> {
-        loop {
-            if let Some(message) = self.cutter.next()? {
-                return Poll::Ready(Ok(Some(message)));
+    /// The next message of what was kept and then of `came`, from which it is taken. What is no whole message is kept.
+    pub(super) fn next(&mut self, came: &mut &[u8]) -> Result<Heard, Status> {
+        if self.kept.is_empty() {
+            if let Some((message, behind)) = cut(came)? {
+                *came = behind;
+                return decode(message);
             }
-            match ready!(poll_data(&mut self.body, context)) {
-                // What comes behind the messages says nothing.
-                None => return Poll::Ready(self.cutter.end().map(|()| None)),
-                Some(Err(error)) => return Poll::Ready(Err(Status::from_error(Box::new(error)))),
-                Some(Ok(data)) => self.cutter.add(data)?,
+            self.kept.extend_from_slice(std::mem::take(came));
+        } else {
+            self.kept.extend_from_slice(std::mem::take(came));
+            let unread = self.kept.get(self.read..).unwrap_or_default();
+            if let Some((message, behind)) = cut(unread)? {
+                let heard = decode(message);
+                self.read = self.kept.len() - behind.len();
+                if behind.is_empty() {
+                    *self = Inbound { has_ended: self.has_ended, ..Inbound::default() };
+                }
+                return heard;
             }
+            self.kept.drain(..std::mem::take(&mut self.read));
+        }
+        match (self.has_ended, self.kept.is_empty()) {
+            (false, _) => Ok(Heard::Nothing),
+            (true, true) => Ok(Heard::End),
+            (true, false) => Err(Status::internal("the stream ends in the middle of a message")),
         }
     }
 }
 
-/// Cuts what comes in into messages.
-#[derive(Debug, Default)]
-struct Cutter {
-    /// What came whole and is yet to be read.
-    whole: Bytes,
-    /// The beginning of a message of which the rest has not come.
-    rest: Vec<u8>,
+/// A message, and what is behind it.
+type Cut<'a> = (&'a [u8], &'a [u8]);
+
+/// The first message and what is behind it; `None` when it has not come whole.
+fn cut(bytes: &[u8]) -> Result<Option<Cut<'_>>, Status> {
+    let Some(length) = length(bytes)? else { return Ok(None) };
+    let behind = bytes.get(PREFIX_BYTES..).unwrap_or_default();
+    Ok(behind.split_at_checked(length))
 }
 
-impl Cutter {
-    /// Nothing more comes.
-    fn end(&self) -> Result<(), Status> {
-        if self.rest.is_empty() {
-            return Ok(());
-        }
-        Err(Status::internal("the stream ends in the middle of a message"))
-    }
-
-    /// Puts what has come where it is read from.
-    fn add(&mut self, data: Bytes) -> Result<(), Status> {
-        if self.rest.is_empty() {
-            self.whole = data;
-            return Ok(());
-        }
-        // At most a prefix and one message are kept, and a prefix is enough to refuse a message that is too long.
-        let wanted = match length(&self.rest)? {
-            Some(length) => PREFIX_BYTES + length,
-            None => PREFIX_BYTES,
-        };
-        let (now, later) =
-            data.split_at_checked(wanted.saturating_sub(self.rest.len())).unwrap_or((&data, &[]));
-        self.rest.extend_from_slice(now);
-        let later = data.slice_ref(later);
-        match length(&self.rest)? {
-            Some(length) if self.rest.len() == PREFIX_BYTES + length => {
-                let message = Bytes::from(std::mem::take(&mut self.rest));
-                self.whole = if later.is_empty() { message } else { [message, later].concat().into() };
-                Ok(())
-            }
-            Some(_) if !later.is_empty() => self.add(later),
-            _ => Ok(()),
-        }
-    }
-
-    /// A message that has come whole; what is left of one that has not is kept.
-    fn next(&mut self) -> Result<Option<ClientMessage>, Status> {
-        if self.whole.is_empty() {
-            return Ok(None);
-        }
-        if let Some(length) = length(&self.whole)?
-            && self.whole.len() >= PREFIX_BYTES + length
-        {
-            let message = self.whole.split_to(PREFIX_BYTES + length).split_off(PREFIX_BYTES);
-            let message = ClientMessage::decode(message).map_err(|error| {
-                Status::invalid_argument(format!("the message is no flagd.stream.v1.ClientMessage: {error}"))
-            })?;
-            return Ok(Some(message));
-        }
-        self.rest = std::mem::take(&mut self.whole).to_vec();
-        Ok(None)
-    }
+fn decode(message: &[u8]) -> Result<Heard, Status> {
+    ClientMessage::decode(message).map(Heard::Message).map_err(|error| {
+        Status::invalid_argument(format!("the message is no flagd.stream.v1.ClientMessage: {error}"))
+    })
 }
 
 /// How long the message is whose prefix stands here; `None` when it is not here whole.
@@ -148,15 +127,18 @@ mod tests {
 
     /// All messages in these pieces, and how the stream ended.
     fn hear(pieces: Vec<Vec<u8>>) -> (Vec<ClientMessage>, Result<(), tonic::Code>) {
-        let (mut cutter, mut heard) = (Cutter::default(), Vec::new());
+        let (mut inbound, mut heard) = (Inbound::default(), Vec::new());
         let all = || {
             for piece in pieces {
-                cutter.add(Bytes::from(piece))?;
-                while let Some(message) = cutter.next()? {
+                let mut came = &piece[..];
+                while let Heard::Message(message) = inbound.next(&mut came)? {
                     heard.push(message);
                 }
             }
-            cutter.end()
+            inbound.ended(Ends::Here);
+            let end = inbound.next(&mut &[][..])?;
+            assert_eq!(end, Heard::End);
+            Ok(())
         };
         let ended = all().map_err(|status: Status| status.code());
         (heard, ended)
@@ -220,9 +202,30 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_while_a_client_is_silent() {
-        let mut cutter = Cutter::default();
-        cutter.add(framed(&need("a")).into()).unwrap();
-        assert!(matches!(cutter.next(), Ok(Some(_))) && matches!(cutter.next(), Ok(None)));
-        assert_eq!((cutter.whole.len(), cutter.rest.capacity()), (0, 0));
+        let mut inbound = Inbound::default();
+        let (bytes, nothing) = (framed(&need("a")), &mut &[][..]);
+        assert_eq!(inbound.next(&mut &bytes[..]).unwrap(), Heard::Message(need("a")));
+        assert_eq!((inbound.next(nothing).unwrap(), inbound.kept.capacity()), (Heard::Nothing, 0));
+        let (half, other) = bytes.split_at(7);
+        assert_eq!(inbound.next(&mut &half[..]).unwrap(), Heard::Nothing);
+        assert_eq!(inbound.next(&mut &other[..]).unwrap(), Heard::Message(need("a")));
+        assert_eq!((inbound.next(nothing).unwrap(), inbound.kept.capacity()), (Heard::Nothing, 0));
+    }
+
+    /// Many messages that were kept for later cost one look at each, not one at all of them for each.
+    #[test]
+    fn what_was_kept_is_heard_first() {
+        let mut inbound = Inbound::default();
+        let whys: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+        for why in &whys[..98] {
+            inbound.keep(&framed(&need(why)), Ends::Later);
+        }
+        let late = [framed(&need("98")), framed(&need("99"))].concat();
+        let mut came = &late[..];
+        for why in whys {
+            assert_eq!(inbound.next(&mut came).unwrap(), Heard::Message(need(&why)));
+        }
+        inbound.keep(&[], Ends::Here);
+        assert_eq!((inbound.next(&mut came).unwrap(), inbound.kept.capacity()), (Heard::End, 0));
     }
 }

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use flagd_core::problem::nearest;
 use flagd_proto::stream::{Hello, RefusedWhy, client_message::Message};
+use tokio::sync::oneshot;
+use tonic::Status;
 
 use super::super::gate::Ticket;
 use super::following::{Following, Place};
-use super::inbound::Inbound;
+use super::inbound::Heard;
 use super::{Farewell, Opening, StreamService, go_away, go_away_for, hello, is_the_clients_fault};
 use crate::hub::resume::{Greeting, greet};
 use crate::hub::{Environment, frames};
@@ -26,20 +28,23 @@ impl Waiting {
         Waiting { service, opening }
     }
 
-    /// Hears the Hello, and what follows from it.
-    pub(super) async fn greet(self, mut inbound: Inbound) -> Result<Following, Farewell> {
+    /// Hears the Hello, which is what comes `first`, and what follows from it.
+    pub(super) async fn greet(
+        self,
+        first: oneshot::Receiver<Result<Heard, Status>>,
+    ) -> Result<Following, Farewell> {
         let hub = Arc::clone(&self.service.hub);
         let first = tokio::select! {
             biased;
             () = hub.closing() => return Err(go_away("this server stops")),
-            first = tokio::time::timeout(limits::HELLO_TIMEOUT, inbound.message()) => first,
+            first = tokio::time::timeout(limits::HELLO_TIMEOUT, first) => first,
         };
         let message = match first {
-            Ok(Ok(Some(message))) => message.message,
-            Ok(Err(status)) if is_the_clients_fault(&status) => {
+            Ok(Ok(Ok(Heard::Message(message)))) => message.message,
+            Ok(Ok(Err(status))) if is_the_clients_fault(&status) => {
                 return Err(self.refuse(RefusedWhy::BadHello, status.message().to_owned()));
             }
-            Ok(Ok(None) | Err(_)) => return Err(Farewell::Silent),
+            Ok(_) => return Err(Farewell::Silent),
             Err(_) => {
                 let why = format!("no Hello came within {} s", limits::HELLO_TIMEOUT.as_secs());
                 return Err(self.refuse(RefusedWhy::BadHello, why));
@@ -65,7 +70,7 @@ impl Waiting {
             }
             (place, Some(replaced))
         };
-        let mut following = Following::new(place, replaced, inbound, ticket, self.opening);
+        let mut following = Following::new(place, replaced, ticket, self.opening);
         match Box::pin(greet(&environment, &report)).await {
             Greeting::UpToDate(position) => {
                 environment.metrics().up_to_dates_sent.count();
