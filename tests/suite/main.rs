@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a panic is a failed test")]
 
+mod abuse;
 mod admission;
 mod cluster;
 mod conformance;
