@@ -500,6 +500,7 @@ impl Connection {
     }
 
     fn take_window_of_streams(&mut self, window: i64) -> Result<(), Fault> {
+        self.prune_line();
         let more = window - std::mem::replace(&mut self.window_of_stream, window);
         for (place, stream) in self.streams.all() {
             stream.window += more;
@@ -538,6 +539,7 @@ impl Connection {
                 _ => Err(TOO_LARGE),
             };
         }
+        self.prune_line();
         let place = match self.streams.known(frame.stream) {
             Known::Idle => return Err(Fault::protocol("the window of a stream is opened that was not")),
             Known::Gone => return Ok(None),

@@ -51,8 +51,9 @@ async fn send(response: Response<Body>, out: &mut Answering, clock: &Clock) -> R
     let (mut head, mut body) = response.into_parts();
     date(&mut head.headers, clock);
     let ends = |body: &Body| if body.is_end_stream() { Ends::Here } else { Ends::Later };
-    out.head(head.status, head.headers, ends(&body));
-    while !body.is_end_stream() {
+    let mut ended = ends(&body);
+    out.head(head.status, head.headers, ended);
+    while ended == Ends::Later {
         std::future::poll_fn(|context| out.poll_room(context)).await?;
         // Who gives up while nothing is to be said is noticed too: an answer may wait for hours.
         let frame = std::future::poll_fn(|context| match Pin::new(&mut body).poll_frame(context) {
@@ -69,7 +70,10 @@ async fn send(response: Response<Body>, out: &mut Answering, clock: &Clock) -> R
                 return Ok(());
             }
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => out.data(data, ends(&body)),
+                Ok(data) => {
+                    ended = ends(&body);
+                    out.data(data, ended);
+                }
                 Err(frame) => {
                     out.trailers(frame.into_trailers().unwrap_or_default());
                     return Ok(());

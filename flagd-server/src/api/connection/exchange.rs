@@ -55,6 +55,16 @@ impl Shared {
     fn is_full(&self) -> bool {
         self.said_bytes >= limits::SEND_BUFFER_BYTES
     }
+
+    /// Whether the next part may be carried away. If there is one and it may not, it stands in line: what has a body with
+    /// those who need a window, so that it does not overtake them again and again.
+    fn may_carry(&self, outlet: &mut Outlet<'_>) -> bool {
+        match self.said.front() {
+            None => false,
+            Some(Said::Data(data, _)) if !data.is_empty() => outlet.room() > 0,
+            Some(_) => outlet.may_say(),
+        }
+    }
 }
 
 impl Exchange {
@@ -131,7 +141,7 @@ impl Carried {
         let (was_full, parts, bytes) = (shared.is_full(), shared.said.len(), shared.said_bytes);
         let mut ends = Ends::Later;
         while ends == Ends::Later
-            && outlet.may_say()
+            && shared.may_carry(outlet)
             && let Some(said) = shared.said.pop_front()
         {
             match said {
@@ -140,19 +150,13 @@ impl Carried {
                     ends = last;
                 }
                 Said::Data(mut data, last) => {
-                    let room = outlet.room();
+                    let room = if data.is_empty() { 0 } else { outlet.room() };
                     let now = data.split_to(data.len().min(room));
                     shared.said_bytes -= now.len();
+                    ends = if data.is_empty() { last } else { Ends::Later };
+                    outlet.data(&now, ends);
                     if !data.is_empty() {
                         shared.said.push_front(Said::Data(data, last));
-                    }
-                    match (now.is_empty(), shared.said.is_empty()) {
-                        (true, false) => break,
-                        (_, false) => outlet.data(&now, Ends::Later),
-                        (_, true) => {
-                            outlet.data(&now, last);
-                            ends = last;
-                        }
                     }
                 }
                 Said::Trailers(trailers) => {

@@ -43,13 +43,17 @@ impl Connection {
         }
         stream.waits = Waits::InLine;
         let id = stream.id;
+        self.prune_line();
+        self.line.push_back((place, id));
+        0
+    }
+
+    /// Those who have left the line are not looked for one by one.
+    pub(super) fn prune_line(&mut self) {
         if self.line.len() > 2 * self.streams.len() + LINE_SLACK {
-            // Those who have left are not looked for one by one.
             let streams = &mut self.streams;
             self.line.retain(|(place, id)| streams.get(*place).is_some_and(|stream| stream.id == *id));
         }
-        self.line.push_back((place, id));
-        0
     }
 
     /// Whether what needs no window may be said now. If not, the stream stands in line for it.

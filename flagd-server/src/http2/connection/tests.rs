@@ -567,6 +567,30 @@ fn what_is_left_open_is_ended() {
     assert_eq!(said(&mut connection), ["1 RST_STREAM 2", "3 RST_STREAM 2", "7 RST_STREAM 0"]);
 }
 
+/// Who stood in line and has gone is forgotten, also while nobody in line may send.
+#[test]
+fn the_line_is_as_long_as_those_who_are_there() {
+    let mut connection = open();
+    feed(&mut connection, &[settings(&[(INITIAL_WINDOW_SIZE, 65_535)]), whole_request(1)].concat()).unwrap();
+    begin(&mut connection, Place(0));
+    while connection.room(Place(0)) > 0 {
+        let room = connection.room(Place(0));
+        connection.data(Place(0), &vec![0; room], Ends::Later);
+        connection.out().clear();
+    }
+    feed(&mut connection, &settings(&[(INITIAL_WINDOW_SIZE, 0)])).unwrap();
+    for number in 1..1_000 {
+        feed(&mut connection, &whole_request(2 * number + 1)).unwrap();
+        begin(&mut connection, Place(1));
+        assert_eq!(connection.room(Place(1)), 0);
+        feed(&mut connection, &window(2 * number + 1, 1)).unwrap();
+        connection.reset(Place(1), Reason::Cancel);
+        connection.forget(Place(1));
+        connection.out().clear();
+        assert!(connection.line.len() < 100, "{} stand in line", connection.line.len());
+    }
+}
+
 #[test]
 fn headers_of_any_length_are_said() {
     let mut connection = open();
